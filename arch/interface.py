@@ -1,0 +1,169 @@
+"""The Arch protocol: what the upper floors may ask of an architecture.
+
+Each of arch/x86_64 and arch/arm64 has the same files: pgtable.py (bits of a page-table entry), traps.py (vectors,
+syndromes, what the CPU pushes or latches on an exception), abi.py (registers, calls, pt_regs), bpf_jit.py and
+oops.py (how the architecture prints a dead kernel). `ARCH` in each package's __init__ is an `Arch` of them.
+Nothing here holds state: memory is reached through `ReadQword`, addresses come in and go out as unsigned ints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Protocol
+
+from arch.bpf_isa import Insn
+
+ReadQword = Callable[[int], int]  # guest physical address (8-byte aligned) -> unsigned 64-bit value
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+PAGE_MASK = ~(PAGE_SIZE - 1) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where Linux puts things, no KASLR. Virtual addresses unless the name says phys; all unsigned 64 bit."""
+
+    phys_base: int  # first byte of RAM
+    page_offset: int  # direct map of phys_base (x86-64: of physical 0)
+    vmalloc_start: int
+    vmalloc_end: int
+    vmemmap: int  # struct page of pfn 0 (x86-64) or of phys_base's pfn (arm64)
+    kernel_text: int  # _text
+    kernel_phys: int  # where _text lies in RAM
+    modules_start: int  # modules and BPF JIT images
+    modules_end: int
+    task_size: int  # first address beyond user space
+
+
+class Prot(IntFlag):
+    """What a mapping allows; the architecture turns it into PTE bits."""
+
+    READ = 1
+    WRITE = 2
+    EXEC = 4
+    USER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Result of a page-table walk: every level's (name, entry value, physical address of the entry), outermost
+    first, ending at the leaf or at the first entry that is not present; `pa` is None when nothing is mapped."""
+
+    levels: tuple[tuple[str, int, int], ...]
+    pa: int | None
+    prot: Prot
+
+    @property
+    def entry(self) -> int:
+        """The last entry that was read."""
+        return self.levels[-1][1]
+
+
+class PageTable(Protocol):
+    """Bits and shape of the architecture's page tables (4 KiB pages, four levels)."""
+
+    LEVELS: tuple[tuple[str, int], ...]  # (name, shift), outermost first: ("pgd", 39) ... ("pte", 12)
+
+    def index(self, va: int, shift: int) -> int:
+        """Index of `va`'s entry in the table whose entries cover 1 << shift bytes."""
+        ...
+
+    def walk(self, read: ReadQword, root: int, va: int) -> Walk:
+        """Walk from the table at physical `root`; leaf entries of any level end it."""
+        ...
+
+    def mk_table(self, pa: int, user: bool = False) -> int:
+        """Entry that points to the next table at physical `pa`."""
+        ...
+
+    def mk_leaf(self, pa: int, prot: Prot, shift: int = PAGE_SHIFT) -> int:
+        """Entry that maps the page (or block, by shift 21 or 30) at `pa`, accessed bit set, dirty if writable."""
+        ...
+
+    def present(self, entry: int) -> bool:
+        """pte_present()."""
+        ...
+
+    def leaf(self, entry: int, shift: int) -> bool:
+        """True where a present entry at this level maps memory instead of pointing to a table."""
+        ...
+
+    def pa(self, entry: int) -> int:
+        """Physical address that the entry holds."""
+        ...
+
+    def prot(self, entry: int) -> Prot:
+        """What a leaf entry allows."""
+        ...
+
+    def is_kernel_va(self, va: int) -> bool:
+        """True where the kernel's root (swapper_pg_dir / TTBR1) translates `va`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JitArena:
+    """Constants of the program's arena that the JIT bakes in."""
+
+    kern_vm_start: int
+    user_vm_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class JitRequest:
+    """One BPF function (main program or subprogram) after the verifier's fixups.
+
+    `call_target(index, insn)` gives the absolute guest address of the function called by the BPF_CALL at `index`:
+    helper, kfunc, or subprogram (in early passes a placeholder that is as far away as the final one may be).
+    """
+
+    insns: Sequence[Insn]
+    stack_depth: int
+    is_subprog: bool
+    base: int  # guest VA of the image's first byte
+    call_target: Callable[[int, Insn], int]
+    arena: JitArena | None = None
+    timed_may_goto: int = 0  # address of arch_bpf_timed_may_goto: its calls keep R0..R5 (BPF_REG_AX in and out)
+    exception_boundary: bool = False
+    tail_call_reachable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExtableEntry:
+    """One exception_table_entry of a BPF program, position independent: the runtime places it in guest memory."""
+
+    insn_off: int  # offset of the faulting instruction in the image
+    fixup_off: int  # offset in the image of the instruction to resume at
+    fixup: int  # x86-64: the `fixup` word as of Sep 2025; arm64: the same with [15:0] left 0 for the runtime
+    type_data: int  # x86-64: the `data` word; arm64: type in [15:0], data in [31:16]
+
+
+@dataclass(frozen=True, slots=True)
+class JitImage:
+    """Machine code for one BPF function."""
+
+    code: bytes
+    insn_offsets: tuple[int, ...]  # native offset at which each BPF instruction starts, plus the end of the last
+    extable: tuple[ExtableEntry, ...] = field(default=())
+
+
+class BpfJit(Protocol):
+    """The architecture's BPF JIT."""
+
+    def compile(self, request: JitRequest) -> JitImage:
+        """Translate. Raises NotImplementedError naming the instruction where it knows no translation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """One architecture. `traps`, `abi` and `oops` are its modules; emu/cpu and emu/report know their names."""
+
+    name: str  # "x86_64" | "arm64"
+    uname: str  # "x86_64" | "aarch64"
+    layout: Layout
+    pgtable: PageTable
+    jit: BpfJit

@@ -1,0 +1,120 @@
+"""Which kernel this is: a profile names a kernel and switches the behaviours that differ between kernels.
+
+Each switch says what changed, with its commit or series. A switch belongs here only if something reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from kernel_model.errors import UnknownProfileError
+
+
+class Scratch(Enum):
+    """What becomes of a kernel-mode access to an unmapped arena page."""
+
+    NONE = "none"  # it oopses
+    BUSY = "busy"  # scratch page; a later allocation of that page fails with -EBUSY inside the kernel
+    REPLACE = "replace"  # scratch page; a later allocation replaces it atomically
+
+
+class TaskVma(Enum):
+    """How the open-coded task_vma iterator keeps a VMA stable."""
+
+    MMAP_LOCK = "mmap_lock"  # held for reading from _new to _destroy
+    SPLIT = "split"  # KF_FORBID_FAULT v5: taken in _next, dropped by bpf_iter_task_vma_release()
+    SNAPSHOT = "snapshot"  # per-VMA lock, copied, unlocked before the program sees it
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One named kernel. `release` is what `uname -r` and oops headers print."""
+
+    name: str
+    release: str
+    version: str  # first word of UTS version, as oops headers print it
+    summary: str
+    merged: bool
+    scratch: Scratch  # dc11a4dba246 ("bpf: Recover arena kernel faults with scratch page") and its fix, in v7.2
+    task_vma: TaskVma  # 4cbee026db54 and bee9ef4a40a2 in v7.1; the series is 20260226161500.775715-1
+    consolidated_sleep_messages: bool  # a0d06cf102e4, cd9840c413e3, a2542a91aafd
+    stream_error_limit: int | None  # kernel-origin reports per program; None: only the stream's capacity limits
+    arena_rqspinlock: bool  # arena->spinlock and kfuncs callable from any context; before: one mutex, sleepable
+    arena_first_fit: bool  # range_tree_find: first fit; before: best fit
+    arena_prepopulate: bool  # page tables above the PTE level filled in at map creation
+
+
+_V6_18 = Profile(
+    name="v6.18",
+    release="6.18.35",
+    version="#1",
+    summary="Linux 6.18.35: no scratch page, arena faults of kernel text oops",
+    merged=True,
+    scratch=Scratch.NONE,
+    task_vma=TaskVma.SNAPSHOT,
+    consolidated_sleep_messages=False,
+    stream_error_limit=None,
+    arena_rqspinlock=False,
+    arena_first_fit=False,
+    arena_prepopulate=False,
+)
+
+
+def _derive(base: Profile, **changes: object) -> Profile:
+    fields = {name: getattr(base, name) for name in Profile.__slots__}
+    return Profile(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+_V7_0 = _derive(
+    _V6_18,
+    name="v7.0",
+    release="7.0.0",
+    summary="Linux 7.0: the task_vma iterator holds mmap_lock from _new to _destroy",
+    task_vma=TaskVma.MMAP_LOCK,
+    stream_error_limit=None,
+    arena_rqspinlock=True,
+)
+_V7_1 = _derive(
+    _V7_0,
+    name="v7.1",
+    release="7.1.0",
+    summary="Linux 7.1: task_vma works on a snapshot taken under the per-VMA lock",
+    task_vma=TaskVma.SNAPSHOT,
+    consolidated_sleep_messages=True,
+)
+_DC11 = _derive(
+    _V7_1,
+    name="commit:dc11a4dba246",
+    release="7.1.0-dc11a4dba246",
+    summary="arena scratch page as first merged: allocating a scratched page fails with -EBUSY",
+    scratch=Scratch.BUSY,
+    arena_prepopulate=True,
+)
+_V7_2 = _derive(
+    _DC11,
+    name="v7.2",
+    release="7.2.0",
+    summary="Linux 7.2: arena faults of kernel text are recovered, allocation replaces the scratch page",
+    scratch=Scratch.REPLACE,
+)
+_KF5 = _derive(
+    _V7_0,
+    name="series:kf-forbid-fault-v5",
+    release="7.0.0-rc1-kf-forbid-fault-v5",
+    summary="never merged: KF_FORBID_FAULT v5 (20260226161500.775715-1), task_vma can release mmap_lock",
+    merged=False,
+    task_vma=TaskVma.SPLIT,
+    consolidated_sleep_messages=True,
+)
+
+PROFILES: dict[str, Profile] = {p.name: p for p in (_V6_18, _V7_0, _V7_1, _DC11, _V7_2, _KF5)}
+DEFAULT = "v7.2"
+
+
+def get(name: str) -> Profile:
+    """The profile called `name`. Raises UnknownProfileError, which lists the known ones."""
+    try:
+        return PROFILES[name]
+    except KeyError:
+        raise UnknownProfileError(f"unknown profile {name!r}: known are {', '.join(PROFILES)}") from None
