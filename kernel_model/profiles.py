@@ -5,7 +5,7 @@ Each switch says what changed, with its commit or series. A switch belongs here 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from kernel_model.errors import UnknownProfileError
@@ -62,8 +62,7 @@ _V6_18 = Profile(
 
 
 def _derive(base: Profile, **changes: object) -> Profile:
-    fields = {name: getattr(base, name) for name in Profile.__slots__}
-    return Profile(**{**fields, **changes})  # type: ignore[arg-type]
+    return replace(base, **changes)  # type: ignore[arg-type]
 
 
 _V7_0 = _derive(
