@@ -66,6 +66,7 @@ class PageTable(Protocol):
     """Bits and shape of the architecture's page tables (4 KiB pages, four levels)."""
 
     LEVELS: tuple[tuple[str, int], ...]  # (name, shift), outermost first: ("pgd", 39) ... ("pte", 12)
+    SHARED_ROOT: bool  # True where the root of a user mm also holds the kernel's half (x86-64 without PTI)
 
     def index(self, va: int, shift: int) -> int:
         """Index of `va`'s entry in the table whose entries cover 1 << shift bytes."""
@@ -75,12 +76,22 @@ class PageTable(Protocol):
         """Walk from the table at physical `root`; leaf entries of any level end it."""
         ...
 
-    def mk_table(self, pa: int, user: bool = False) -> int:
-        """Entry that points to the next table at physical `pa`."""
+    def mk_table(self, pa: int, user: bool = False, *, linear: bool = False, early: bool = False) -> int:
+        """Entry that points to the next table at physical `pa`; `linear`: below it lies the direct map, `early`:
+        the kernel image's tables, which boot code builds."""
         ...
 
-    def mk_leaf(self, pa: int, prot: Prot, shift: int = PAGE_SHIFT) -> int:
-        """Entry that maps the page (or block, by shift 21 or 30) at `pa`, accessed bit set, dirty if writable."""
+    def mk_leaf(self, pa: int, prot: Prot, shift: int = PAGE_SHIFT, *, linear: bool = False) -> int:
+        """Entry that maps the page (or block, by shift 21 or 30) at `pa`, accessed bit set, dirty if writable;
+        `linear`: in the direct map."""
+        ...
+
+    def mk_special(self, entry: int) -> int:
+        """pte_mkspecial(): the page behind this leaf is not reference counted (zero page)."""
+        ...
+
+    def special(self, entry: int) -> bool:
+        """pte_special()."""
         ...
 
     def present(self, entry: int) -> bool:
