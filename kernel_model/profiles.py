@@ -41,7 +41,6 @@ class Profile:
     consolidated_sleep_messages: bool  # a0d06cf102e4, cd9840c413e3, a2542a91aafd
     stream_error_limit: int | None  # kernel-origin reports per program; None: only the stream's capacity limits
     arena_rqspinlock: bool  # arena->spinlock and kfuncs callable from any context; before: one mutex, sleepable
-    arena_first_fit: bool  # range_tree_find: first fit; before: best fit
     arena_prepopulate: bool  # page tables above the PTE level filled in at map creation
 
 
@@ -56,7 +55,6 @@ _V6_18 = Profile(
     consolidated_sleep_messages=False,
     stream_error_limit=None,
     arena_rqspinlock=False,
-    arena_first_fit=False,
     arena_prepopulate=False,
 )
 
