@@ -1,0 +1,124 @@
+"""Kernel virtual memory as the model's Python code sees it.
+
+Mirrors no Linux file: where Linux's C just dereferences, Python goes through here. Permissions are not checked, for
+this is the kernel's own code (text_poke() as well as plain stores); only an address without a mapping is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from arch.interface import PAGE_SIZE
+from kernel_model.errors import KemuError
+from kernel_model.mm.init_mm import InitMm
+
+
+class GuestAddressError(KemuError):
+    """A kernel virtual address that the page tables do not map."""
+
+    def __init__(self, address: int, what: str) -> None:
+        super().__init__(f"{what} at kernel address {address:#018x}: not mapped")
+        self.address = address
+
+
+class KernelSpace:
+    """Reads and writes at kernel virtual addresses: direct map at once, everything else by a walk of init_mm."""
+
+    __slots__ = ("_base", "_end", "_init_mm", "_memory", "_start")
+
+    def __init__(self, init_mm: InitMm) -> None:
+        self._init_mm = init_mm
+        self._memory = init_mm.memory
+        self._start = init_mm.phys_to_virt(init_mm.memory.base)
+        self._end = self._start + init_mm.memory.size
+        self._base = init_mm.memory.base
+
+    def translate(self, va: int, what: str = "access") -> int:
+        """Physical address of `va`. GuestAddressError where nothing is mapped."""
+        if self._start <= va < self._end:
+            return va - self._start + self._base
+        pa = self._init_mm.translate(va)
+        if pa is None:
+            raise GuestAddressError(va, what)
+        return pa
+
+    def _spans(self, va: int, length: int, what: str) -> Iterator[tuple[int, int, int]]:
+        """(offset in the buffer, physical address, bytes) of each page that [va, va + length) touches."""
+        done = 0
+        while done < length:
+            n = min(length - done, PAGE_SIZE - (va + done) % PAGE_SIZE)
+            yield done, self.translate(va + done, what), n
+            done += n
+
+    def read(self, va: int, length: int) -> bytes:
+        """`length` bytes at `va`."""
+        if self._start <= va and va + length <= self._end:
+            return self._memory.read(va - self._start + self._base, length)
+        return b"".join(self._memory.read(pa, n) for _, pa, n in self._spans(va, length, "read"))
+
+    def write(self, va: int, data: bytes | bytearray | memoryview) -> None:
+        """Store `data` at `va`; nothing is stored where part of the range is not mapped."""
+        if self._start <= va and va + len(data) <= self._end:
+            self._memory.write(va - self._start + self._base, data)
+            return
+        for done, pa, n in list(self._spans(va, len(data), "write")):
+            self._memory.write(pa, data[done : done + n])
+
+    def fill(self, va: int, length: int, byte: int = 0) -> None:
+        """memset()."""
+        for _, pa, n in list(self._spans(va, length, "write")):
+            self._memory.fill(pa, n, byte)
+
+    def read_cstr(self, va: int, limit: int = 4096) -> bytes:
+        """Bytes at `va` up to the first NUL, at most `limit`."""
+        out = b""
+        while len(out) < limit:
+            chunk = self.read(va + len(out), min(limit - len(out), PAGE_SIZE - (va + len(out)) % PAGE_SIZE))
+            nul = chunk.find(0)
+            if nul >= 0:
+                return out + chunk[:nul]
+            out += chunk
+        return out
+
+    def _read(self, va: int, size: int) -> int:
+        return int.from_bytes(self.read(va, size), "little")
+
+    def _write(self, va: int, size: int, value: int) -> None:
+        self.write(va, (value & ((1 << size * 8) - 1)).to_bytes(size, "little"))
+
+    def read_u8(self, va: int) -> int:
+        """Byte at `va`."""
+        return self._read(va, 1)
+
+    def read_u16(self, va: int) -> int:
+        """16-bit word at `va`, any alignment."""
+        return self._read(va, 2)
+
+    def read_u32(self, va: int) -> int:
+        """32-bit word at `va`, any alignment."""
+        return self._read(va, 4)
+
+    def read_u64(self, va: int) -> int:
+        """64-bit word at `va`, any alignment."""
+        if va & 7 == 0:
+            return self._memory.read_u64(self.translate(va, "read"))
+        return self._read(va, 8)
+
+    def write_u8(self, va: int, value: int) -> None:
+        """Store the low 8 bits of `value`."""
+        self._write(va, 1, value)
+
+    def write_u16(self, va: int, value: int) -> None:
+        """Store the low 16 bits of `value`."""
+        self._write(va, 2, value)
+
+    def write_u32(self, va: int, value: int) -> None:
+        """Store the low 32 bits of `value`."""
+        self._write(va, 4, value)
+
+    def write_u64(self, va: int, value: int) -> None:
+        """Store the low 64 bits of `value`."""
+        if va & 7 == 0:
+            self._memory.write_u64(self.translate(va, "write"), value)
+        else:
+            self._write(va, 8, value)
