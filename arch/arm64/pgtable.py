@@ -24,6 +24,7 @@ _SPECIAL = 1 << 56  # software
 _TABLE_PXN = 1 << 59
 _TABLE_UXN = 1 << 60
 
+_PAGE_OFFSET = 0xFFFF_0000_0000_0000
 _PFN_MASK = 0x0000_FFFF_FFFF_F000
 
 
@@ -147,8 +148,8 @@ class Arm64PageTable:
         return prot
 
     def is_kernel_va(self, va: int) -> bool:
-        """is_ttbr1_addr() (arch/arm64/include/asm/processor.h)."""
-        return not self._user_va(va)
+        """is_ttbr1_addr() (arch/arm64/include/asm/processor.h): PAGE_OFFSET and above."""
+        return va >= _PAGE_OFFSET
 
     @staticmethod
     def _user_va(va: int) -> bool:

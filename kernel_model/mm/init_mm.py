@@ -2,7 +2,7 @@
 
 Mirrors mm/init-mm.c and, for the order of things, arch/x86/mm/init_64.c and arch/arm64/mm/mmu.c: the direct map by
 2 MiB blocks, struct pages at vmemmap, the kernel image with permissions per section, kernel mappings made later.
-Leaves out: 1 GiB blocks, KASLR, memory hotplug, the read-only alias of the text in the direct map, reclaiming init memory.
+Leaves out: 1 GiB blocks, KASLR, memory hotplug, the read-only alias of the text in the direct map, freeing init memory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kernel_model.mm.page_alloc import PAGE_STRUCT_SIZE, PageAllocator
 from kernel_model.mm.pgtable import PMD_SIZE, PageTableTree
 
 _LOW_MEMORY = 1 << 20  # x86: trim_bios_range() and reserve_bios_regions() keep the first MiB
+_KERNEL_HALF = 0xFFFF_0000_0000_0000  # below it an address is a user one or not canonical
 _KERNEL_RW = Prot.READ | Prot.WRITE
 
 FlushRange = Callable[[int, int], None]
@@ -62,7 +63,7 @@ class InitMm:
         pa = self.virt_to_phys(va)
         if pa is not None:
             return pa
-        return self.tree.walk(va).pa if self.pgtable.is_kernel_va(va) else None
+        return self.tree.walk(va).pa if va >= _KERNEL_HALF else None
 
     def walk(self, va: int) -> Walk:
         """All levels, as oops printing shows them."""
@@ -78,7 +79,7 @@ class InitMm:
         self.tree.map_range(self.layout.vmemmap, array_pa, (size + 4095) & -4096, _KERNEL_RW)
 
     def _preallocate_roots(self) -> None:
-        """preallocate_vmalloc_pages() (arch/x86/mm/init_64.c): roots of user mms are copies, so no entry may come later."""
+        """preallocate_vmalloc_pages() (arch/x86/mm/init_64.c): user roots are copies, so no entry may come later."""
         if not self.pgtable.SHARED_ROOT:
             return
         for start, end in (

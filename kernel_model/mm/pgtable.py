@@ -97,7 +97,7 @@ class PageTableTree:
         self._memory.write_u64(where, self.pgtable.mk_table(self.alloc_table(), self._user, linear=linear))
 
     def split_block(self, va: int) -> None:
-        """Replace the 2 MiB block around `va` by a table of pages that allow the same (set_memory.c: split_large_page)."""
+        """Replace the 2 MiB block around `va` by a table of pages (set_memory.c: split_large_page())."""
         where = self.entry_pa(va, PMD_SHIFT)
         entry = 0 if where is None else self._memory.read_u64(where)
         if where is None or not self.pgtable.present(entry) or not self.pgtable.leaf(entry, PMD_SHIFT):

@@ -1,8 +1,8 @@
 """kmalloc() and kfree(): small objects from the direct map.
 
 Mirrors mm/slub.c and mm/slab_common.c (size classes, natural alignment, large requests straight from the page
-allocator). Leaves out: per-CPU slabs, freelist randomisation and hardening, memory cgroups, named kmem_caches, RCU-freed
-slabs. An empty slab goes back to the page allocator at once, so that page accounting is exact.
+allocator). Leaves out: per-CPU slabs, freelist randomisation and hardening, memory cgroups, named kmem_caches,
+slabs freed by RCU. An empty slab goes back to the page allocator at once, so that page accounting is exact.
 """
 
 from __future__ import annotations
@@ -89,8 +89,10 @@ class Slab:
         partial = self._partial[cls]
         if not partial:
             self._new_slab(cls)
+        base: int
+        slab: _Slab
         base, slab = partial.peekitem(0)
-        addr = slab.free.pop()
+        addr: int = slab.free.pop()
         if not slab.free:
             del partial[base]
         return addr

@@ -1,0 +1,201 @@
+"""handle_mm_fault(): provide the page that a user address needs.
+
+Mirrors mm/memory.c (Linux 6.18): handle_mm_fault, __handle_mm_fault, do_anonymous_page, do_fault, do_wp_page, and
+lock_mm_and_find_vma and expand_stack of mm/mmap.c without their locks. Leaves out: swap, huge pages, NUMA balancing,
+page_mkwrite, fault-around, memory cgroups, userfaultfd.
+"""
+
+from __future__ import annotations
+
+from arch.interface import PAGE_SHIFT, PAGE_SIZE, Prot
+from kernel_model.mm.mm_types import (
+    VM_EXEC,
+    VM_FAULT_ERROR,
+    VM_GROWSDOWN,
+    VM_MAYWRITE,
+    VM_READ,
+    VM_SHARED,
+    VM_WRITE,
+    FaultFlag,
+    VmFault,
+    VmFaultInfo,
+    vm_get_page_prot,
+)
+from kernel_model.mm.page_alloc import OutOfMemoryError
+from kernel_model.mm.vma import MmStruct, VmArea
+
+_STACK_LIMIT = 8 << 20  # RLIMIT_STACK
+_STACK_GUARD_GAP = 256 * PAGE_SIZE
+_MAPPING_FLAGS = VmFault.NOPAGE | VmFault.RETRY | VmFault.DONE_COW
+
+
+class FaultHandler:
+    """The fault path of every mm. `zero_pfn` is the page that anonymous reads map (empty_zero_page)."""
+
+    def __init__(self, zero_pfn: int) -> None:
+        self.zero_pfn = zero_pfn
+
+    def handle_mm_fault(self, vma: VmArea, address: int, flags: FaultFlag) -> VmFault:
+        """Resolve a fault at `address` inside `vma`. The result's error bits say which signal follows."""
+        ret = self._sanitize(vma, flags) or self._check_access(vma, flags)
+        if not ret:
+            ret = self._handle_pte_fault(vma, address, flags)
+        self._account(vma.vm_mm, flags, ret)
+        return ret
+
+    @staticmethod
+    def _sanitize(vma: VmArea, flags: FaultFlag) -> VmFault:
+        """sanitize_fault_flags()."""
+        if flags & FaultFlag.WRITE and not vma.vm_flags & VM_MAYWRITE:
+            return VmFault.SIGSEGV
+        if flags & FaultFlag.VMA_LOCK and flags & FaultFlag.RETRY_NOWAIT:
+            return VmFault.SIGSEGV
+        return VmFault.NONE
+
+    @staticmethod
+    def _check_access(vma: VmArea, flags: FaultFlag) -> VmFault:
+        """Callers have checked vm_flags (access_error() and its like); the remote ones rely on this."""
+        if flags & FaultFlag.WRITE and not vma.vm_flags & VM_WRITE:
+            return VmFault.SIGSEGV
+        return VmFault.NONE
+
+    @staticmethod
+    def _account(mm: MmStruct, flags: FaultFlag, ret: VmFault) -> None:
+        """mm_account_fault(): nothing for an incomplete or failed fault; a second try counts as major."""
+        if ret & (VmFault.RETRY | VM_FAULT_ERROR):
+            return
+        if ret & VmFault.MAJOR or flags & FaultFlag.TRIED:
+            mm.counters.major += 1
+        else:
+            mm.counters.minor += 1
+
+    def _handle_pte_fault(self, vma: VmArea, address: int, flags: FaultFlag) -> VmFault:
+        page_address = address & -PAGE_SIZE
+        pgoff = vma.vm_pgoff + ((page_address - vma.vm_start) >> PAGE_SHIFT)
+        vmf = VmFaultInfo(vma, page_address, address, pgoff, flags)
+        mm = vma.vm_mm
+        entry = mm.tree.pte(page_address)
+        try:
+            if not entry:
+                return self._do_anonymous_page(vmf) if vma.vm_ops is None else self._do_fault(vmf)
+            if flags & FaultFlag.WRITE and not mm.init_mm.pgtable.prot(entry) & Prot.WRITE:
+                return self._do_wp_page(vmf, entry)
+        except OutOfMemoryError:
+            return VmFault.OOM
+        # the entry allows what was asked: another thread was faster, or the fault was spurious
+        mm.flush(page_address, page_address + PAGE_SIZE)
+        return VmFault.NONE
+
+    # -- anonymous memory --------------------------------------------------------------------------------------------
+
+    def _do_anonymous_page(self, vmf: VmFaultInfo) -> VmFault:
+        vma, mm = vmf.vma, vmf.vma.vm_mm
+        if vma.vm_flags & VM_SHARED:
+            return VmFault.SIGBUS  # shared memory without vm_ops: do_anonymous_page() says so too
+        pgtable = mm.init_mm.pgtable
+        if not vmf.flags & FaultFlag.WRITE:
+            entry = pgtable.mk_leaf(self.zero_pfn << PAGE_SHIFT, vm_get_page_prot(vma.vm_flags))
+            mm.tree.set_pte(vmf.address, pgtable.mk_special(entry))
+            return VmFault.NONE
+        self._map(vma, vmf.address, mm.pages.alloc_pages(0, f"anonymous memory of {mm.name}", zero=True), write=True)
+        return VmFault.NONE
+
+    def populate_private(self, vma: VmArea, address: int) -> None:
+        """Map a fresh zeroed page at `address` (page aligned) of a private anonymous VMA, as its flags allow."""
+        mm = vma.vm_mm
+        mm.zap_page_range(address, PAGE_SIZE)
+        pfn = mm.pages.alloc_pages(0, f"anonymous memory of {mm.name}", zero=True)
+        self._map(vma, address, pfn, write=bool(vma.vm_flags & VM_WRITE))
+
+    @staticmethod
+    def _map(vma: VmArea, address: int, pfn: int, *, write: bool) -> None:
+        """Install `pfn`, whose reference the mapping takes over."""
+        mm = vma.vm_mm
+        prot = vm_get_page_prot(vma.vm_flags)
+        if write and vma.vm_flags & VM_WRITE:  # maybe_mkwrite()
+            prot |= Prot.WRITE
+        mm.tree.set_pte(address, mm.init_mm.pgtable.mk_leaf(pfn << PAGE_SHIFT, prot))
+        mm.pages.add_mapcount(pfn, 1)
+
+    def _copy_of(self, mm: MmStruct, pfn: int) -> int:
+        copy = mm.pages.alloc_pages(0, f"anonymous memory of {mm.name}")
+        memory = mm.init_mm.memory
+        memory.write(copy << PAGE_SHIFT, memory.read(pfn << PAGE_SHIFT, PAGE_SIZE))
+        return copy
+
+    def _do_wp_page(self, vmf: VmFaultInfo, entry: int) -> VmFault:
+        """A write to a read-only entry: copy, or reuse a page that nobody else holds."""
+        vma, mm = vmf.vma, vmf.vma.vm_mm
+        pgtable = mm.init_mm.pgtable
+        old = pgtable.pa(entry) >> PAGE_SHIFT
+        special = pgtable.special(entry)
+        if vma.vm_flags & VM_SHARED or (vma.vm_ops is None and not special and mm.pages.page_count(old) == 1):
+            prot = vm_get_page_prot(vma.vm_flags) | Prot.WRITE
+            mm.tree.set_pte(vmf.address, pgtable.mk_leaf(old << PAGE_SHIFT, prot))
+            return VmFault.NONE
+        self._map(vma, vmf.address, self._copy_of(mm, old), write=True)
+        mm.flush(vmf.address, vmf.address + PAGE_SIZE)
+        if not special:
+            mm.pages.add_mapcount(old, -1)
+            mm.pages.put_page(old)
+        return VmFault.NONE
+
+    # -- memory that vm_ops provide ----------------------------------------------------------------------------------
+
+    def _do_fault(self, vmf: VmFaultInfo) -> VmFault:
+        vma, mm = vmf.vma, vmf.vma.vm_mm
+        assert vma.vm_ops is not None
+        if vmf.flags & FaultFlag.VMA_LOCK and not vma.vm_ops.has_map_pages:
+            return VmFault.RETRY  # vmf_can_call_fault(): ->fault may need mmap_lock
+        ret = vma.vm_ops.fault(vmf)
+        if ret & (VM_FAULT_ERROR | _MAPPING_FLAGS):
+            return ret
+        if vmf.page is None:
+            raise ValueError(f"vm_ops->fault of {vma.name or 'a VMA'} answered {ret!r} without a page")
+        write = bool(vmf.flags & FaultFlag.WRITE)
+        pfn = vmf.page
+        if write and not vma.vm_flags & VM_SHARED:  # do_cow_fault()
+            pfn = self._copy_of(mm, vmf.page)
+            mm.pages.put_page(vmf.page)
+        return ret | self._finish_fault(vmf, pfn, write=write)
+
+    def _finish_fault(self, vmf: VmFaultInfo, pfn: int, *, write: bool) -> VmFault:
+        mm = vmf.vma.vm_mm
+        if mm.tree.pte(vmf.address):
+            mm.pages.put_page(pfn)
+            return VmFault.NOPAGE
+        self._map(vmf.vma, vmf.address, pfn, write=write)
+        return VmFault.NONE
+
+
+def access_error(vma: VmArea, *, write: bool, instruction: bool = False, present: bool = False) -> bool:
+    """Whether the VMA forbids the access.
+
+    arch/x86/mm/fault.c: access_error(); `present`: the entry was there, so a read failed on permissions. For
+    instruction fetches arm64's rule (VM_EXEC needed) gives the same answer where the hardware enforces NX.
+    """
+    if write:
+        return not vma.vm_flags & VM_WRITE
+    if instruction:
+        return not vma.vm_flags & VM_EXEC
+    return present or not vma.vm_flags & (VM_READ | VM_WRITE | VM_EXEC)
+
+
+def find_vma_or_expand(mm: MmStruct, addr: int) -> VmArea | None:
+    """lock_mm_and_find_vma() without the lock: the VMA at `addr`, a stack below it grown if it may."""
+    vma = mm.find_vma(addr)
+    if vma is None or vma.vm_start <= addr:
+        return vma
+    return vma if vma.vm_flags & VM_GROWSDOWN and _expand_downwards(mm, vma, addr & -PAGE_SIZE) else None
+
+
+def _expand_downwards(mm: MmStruct, vma: VmArea, start: int) -> bool:
+    """expand_downwards() and acct_stack_growth(): within RLIMIT_STACK, 1 MiB clear below."""
+    if vma.vm_end - start > _STACK_LIMIT:
+        return False
+    below = max(start - _STACK_GUARD_GAP, 0)
+    blocker = mm.find_vma_intersection(below, vma.vm_start)
+    if blocker is not None and blocker is not vma:
+        return False
+    mm.resize_vma(vma, start, vma.vm_end)
+    return True

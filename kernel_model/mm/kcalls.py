@@ -1,0 +1,203 @@
+"""The mm functions that guest text calls: kernel names and pointers outside, the model's objects inside.
+
+Mirrors mm/memory.c, mm/mmap.c, mm/slub.c, mm/vmalloc.c, mm/page_alloc.c by function name. Leaves out what the locks
+would do: mmap_lock is taken for granted, and there is no per-VMA lock fast path (lock_vma_under_rcu() finds nothing,
+which Linux allows at any time).
+"""
+
+from __future__ import annotations
+
+from arch.interface import PAGE_SHIFT
+from kernel_model.kcall import kcall
+from kernel_model.mm.fault import FaultHandler, find_vma_or_expand
+from kernel_model.mm.init_mm import InitMm
+from kernel_model.mm.mm_types import FaultFlag
+from kernel_model.mm.page_alloc import BadPageStateError, OutOfMemoryError
+from kernel_model.mm.slab import Slab
+from kernel_model.mm.vma import MmRegistry, MmStruct
+from kernel_model.mm.vmalloc import Vmalloc, VmallocError
+
+_ENOMEM = 12
+_GFP_ZERO = 0x100  # ___GFP_ZERO (include/linux/gfp_types.h)
+
+
+class MmKcalls:
+    """kcalls of the memory manager. Pointers are guest virtual addresses, 0 is NULL."""
+
+    def __init__(self, init_mm: InitMm, slab: Slab, vmalloc: Vmalloc, faults: FaultHandler, mms: MmRegistry) -> None:
+        self._init_mm = init_mm
+        self._slab = slab
+        self._vmalloc = vmalloc
+        self._faults = faults
+        self._mms = mms
+
+    # -- page tables -------------------------------------------------------------------------------------------------
+
+    def _populate(self, entry: int) -> int:
+        where = self._init_mm.virt_to_phys(entry)
+        if where is None:
+            raise BadPageStateError(f"page-table entry at {entry:#x} is not in the direct map")
+        try:
+            if not self._init_mm.memory.read_u64(where):  # someone else may have been faster
+                self._init_mm.tree.populate(where)
+        except OutOfMemoryError:
+            return -_ENOMEM
+        return 0
+
+    @kcall
+    def __pte_alloc_kernel(self, pmd: int) -> int:
+        return self._populate(pmd)
+
+    @kcall
+    def __pmd_alloc(self, mm: int, pud: int, address: int) -> int:
+        return self._populate(pud)
+
+    @kcall
+    def __pud_alloc(self, mm: int, p4d: int, address: int) -> int:
+        return self._populate(p4d)
+
+    # -- user faults -------------------------------------------------------------------------------------------------
+
+    def _mm(self, mm: int) -> MmStruct | None:
+        return self._mms.mms.get(mm)
+
+    @kcall
+    def find_vma(self, mm: int, addr: int) -> int:
+        """struct vm_area_struct *find_vma(struct mm_struct *mm, unsigned long addr)"""
+        known = self._mm(mm)
+        vma = known.find_vma(addr) if known else None
+        return vma.addr if vma else 0
+
+    @kcall
+    def lock_mm_and_find_vma(self, mm: int, addr: int, regs: int) -> int:
+        """struct vm_area_struct *lock_mm_and_find_vma(mm, unsigned long addr, struct pt_regs *regs)"""
+        known = self._mm(mm)
+        vma = find_vma_or_expand(known, addr) if known else None
+        return vma.addr if vma else 0
+
+    @kcall
+    def lock_vma_under_rcu(self, mm: int, address: int) -> int:
+        """struct vm_area_struct *lock_vma_under_rcu(mm, unsigned long address): never succeeds here."""
+        return 0
+
+    @kcall
+    def vma_end_read(self, vma: int) -> None:
+        """void vma_end_read(struct vm_area_struct *vma)"""
+
+    @kcall
+    def mmap_read_lock(self, mm: int) -> None:
+        """void mmap_read_lock(struct mm_struct *mm)"""
+
+    @kcall
+    def mmap_read_unlock(self, mm: int) -> None:
+        """void mmap_read_unlock(struct mm_struct *mm)"""
+
+    @kcall
+    def handle_mm_fault(self, vma: int, address: int, flags: int, regs: int) -> int:
+        """vm_fault_t handle_mm_fault(vma, unsigned long address, unsigned int flags, struct pt_regs *regs)"""
+        return int(self._faults.handle_mm_fault(self._mms.vma(vma), address, FaultFlag(flags)))
+
+    # -- kernel memory -----------------------------------------------------------------------------------------------
+
+    @kcall
+    def kmalloc(self, size: int, flags: int) -> int:
+        """void *kmalloc(size_t size, gfp_t flags)"""
+        try:
+            return self._slab.kmalloc(size, zero=bool(flags & _GFP_ZERO)) if size else 0
+        except OutOfMemoryError:
+            return 0
+
+    @kcall
+    def kzalloc(self, size: int, flags: int) -> int:
+        """void *kzalloc(size_t size, gfp_t flags)"""
+        return self.kmalloc(size, flags | _GFP_ZERO)
+
+    @kcall
+    def kcalloc(self, n: int, size: int, flags: int) -> int:
+        """void *kcalloc(size_t n, size_t size, gfp_t flags)"""
+        return self.kmalloc(n * size, flags | _GFP_ZERO)
+
+    @kcall
+    def kvcalloc(self, n: int, size: int, flags: int) -> int:
+        """void *kvcalloc(size_t n, size_t size, gfp_t flags): vmalloc space where kmalloc has no such size."""
+        return self.kcalloc(n, size, flags) or (self.vzalloc(n * size) if n and size else 0)
+
+    @kcall
+    def kmalloc_nolock(self, size: int, flags: int, node: int) -> int:
+        """void *kmalloc_nolock(size_t size, gfp_t gfp_flags, int node)"""
+        return self.kmalloc(size, flags)
+
+    @kcall
+    def kfree(self, object: int) -> None:
+        """void kfree(const void *object)"""
+        self._slab.kfree(object)
+
+    @kcall
+    def kfree_nolock(self, object: int) -> None:
+        """void kfree_nolock(const void *object)"""
+        self._slab.kfree(object)
+
+    @kcall
+    def kvfree(self, addr: int) -> None:
+        """void kvfree(const void *addr)"""
+        if self._vmalloc.find_vm_area(addr) is not None:
+            self._vmalloc.vfree(addr)
+        else:
+            self._slab.kfree(addr)
+
+    @kcall
+    def vmalloc(self, size: int) -> int:
+        """void *vmalloc(unsigned long size)"""
+        try:
+            return self._vmalloc.vmalloc(size)
+        except (OutOfMemoryError, VmallocError):
+            return 0
+
+    @kcall
+    def vzalloc(self, size: int) -> int:
+        """void *vzalloc(unsigned long size): every vmalloc() is zeroed here."""
+        return self.vmalloc(size)
+
+    @kcall
+    def vfree(self, addr: int) -> None:
+        """void vfree(const void *addr)"""
+        self._vmalloc.vfree(addr)
+
+    # -- pages -------------------------------------------------------------------------------------------------------
+
+    @kcall
+    def alloc_pages(self, gfp: int, order: int) -> int:
+        """struct page *alloc_pages(gfp_t gfp, unsigned int order)"""
+        pages = self._init_mm.pages
+        try:
+            return pages.pfn_to_page(pages.alloc_pages(order, "alloc_pages", zero=bool(gfp & _GFP_ZERO)))
+        except OutOfMemoryError:
+            return 0
+
+    @kcall
+    def __free_pages(self, page: int, order: int) -> None:
+        self._init_mm.pages.free_pages(self._init_mm.pages.page_to_pfn(page), order)
+
+    @kcall
+    def __free_page(self, page: int) -> None:
+        self._init_mm.pages.free_pages(self._init_mm.pages.page_to_pfn(page))
+
+    @kcall
+    def get_page(self, page: int) -> None:
+        """void get_page(struct page *page)"""
+        self._init_mm.pages.get_page(self._init_mm.pages.page_to_pfn(page))
+
+    @kcall
+    def put_page(self, page: int) -> None:
+        """void put_page(struct page *page)"""
+        self._init_mm.pages.put_page(self._init_mm.pages.page_to_pfn(page))
+
+    @kcall
+    def page_mapped(self, page: int) -> bool:
+        """bool page_mapped(const struct page *page)"""
+        return self._init_mm.pages.page_mapped(self._init_mm.pages.page_to_pfn(page))
+
+    @kcall
+    def page_address(self, page: int) -> int:
+        """void *page_address(const struct page *page)"""
+        return self._init_mm.phys_to_virt(self._init_mm.pages.page_to_pfn(page) << PAGE_SHIFT)
