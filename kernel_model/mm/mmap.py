@@ -50,9 +50,9 @@ def mm_get_unmapped_area(mm: MmStruct, addr: int, length: int, flags: int) -> in
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
         return addr
     addr = (addr + PAGE_SIZE - 1) & -PAGE_SIZE
-    if addr and addr + length <= mm.task_size and addr >= _MMAP_MIN_ADDR:
-        if mm.find_vma_intersection(addr, addr + length) is None:
-            return addr
+    hinted = addr >= _MMAP_MIN_ADDR and addr + length <= mm.task_size
+    if hinted and mm.find_vma_intersection(addr, addr + length) is None:
+        return addr
     high = mm.mmap_base
     for vma in reversed(list(mm.vmas())):
         if vma.vm_start >= high:

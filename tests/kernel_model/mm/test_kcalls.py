@@ -24,9 +24,7 @@ def kernel(init_mm):
 
 def call(kernel, name, *args):
     """By kernel name, as boot binds them (two leading underscores are mangled inside a class)."""
-    method = next(
-        getattr(kernel[0], n) for n in dir(kernel[0]) if n in (name, f"_MmKcalls{name}") and callable(getattr(kernel[0], n))
-    )
+    method = getattr(kernel[0], name, None) or getattr(kernel[0], f"_MmKcalls{name}")
     assert hasattr(method, "__kcall__")
     return method(*args)
 
