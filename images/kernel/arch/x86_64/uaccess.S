@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Copies that may fault. Mirrors arch/x86/lib/copy_user_64.S, getuser.S and include/asm/uaccess.h.
+ * rdi = to, rsi = from, rdx = length; result in rax: bytes not copied.
+ */
+#define __ASSEMBLY__
+#include <asm/extable.h>
+
+.macro FUNC name
+	.globl \name
+	.type \name, @function
+	.balign 16, 0x90
+\name:
+.endm
+.macro END name
+	.size \name, . - \name
+.endm
+
+.text
+/* rep movsb leaves what is left in rcx: the fixup only has to return it */
+FUNC rep_movs_alternative
+	pushq %rbp
+	movq %rsp, %rbp
+	movq %rdx, %rcx
+	stac
+0:	rep movsb
+1:	clac
+	movq %rcx, %rax
+	popq %rbp
+	ret
+	_ASM_EXTABLE_TYPE(0b, 1b, EX_TYPE_UACCESS)
+END rep_movs_alternative
+
+/* Single accesses to kernel memory that may not be there; result 0 or -EFAULT. */
+/* rdi = where the value goes, rsi = address that may fault */
+FUNC __get_kernel_nofault_8
+	pushq %rbp
+	movq %rsp, %rbp
+	xorl %eax, %eax
+0:	movq (%rsi), %rdx
+	movq %rdx, (%rdi)
+1:	popq %rbp
+	ret
+2:	movq $-14, %rax
+	jmp 1b
+	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
+END __get_kernel_nofault_8
+FUNC __get_kernel_nofault_1
+	pushq %rbp
+	movq %rsp, %rbp
+	xorl %eax, %eax
+0:	movb (%rsi), %dl
+	movb %dl, (%rdi)
+1:	popq %rbp
+	ret
+2:	movq $-14, %rax
+	jmp 1b
+	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
+END __get_kernel_nofault_1
+/* rdi = address that may fault, rsi = the value's place */
+FUNC __put_kernel_nofault_8
+	pushq %rbp
+	movq %rsp, %rbp
+	xorl %eax, %eax
+	movq (%rsi), %rdx
+0:	movq %rdx, (%rdi)
+1:	popq %rbp
+	ret
+2:	movq $-14, %rax
+	jmp 1b
+	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
+END __put_kernel_nofault_8
+FUNC __put_kernel_nofault_1
+	pushq %rbp
+	movq %rsp, %rbp
+	xorl %eax, %eax
+	movb (%rsi), %dl
+0:	movb %dl, (%rdi)
+1:	popq %rbp
+	ret
+2:	movq $-14, %rax
+	jmp 1b
+	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
+END __put_kernel_nofault_1

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Helpers and kfuncs that programs call by address. Mirrors kernel/bpf/helpers.c and kernel/trace/bpf_trace.c: those
+ * with a body here must fault as kernel text does, the others are implemented outside and only named.
+ */
+#include <linux/kcall.h>
+#include <linux/syscalls.h>
+
+u64 bpf_map_lookup_elem(struct bpf_map *map, const void *key);
+long bpf_map_update_elem(struct bpf_map *map, const void *key, const void *value, u64 flags);
+long bpf_map_delete_elem(struct bpf_map *map, const void *key);
+u64 bpf_ktime_get_ns(void);
+u32 bpf_get_prandom_u32(void);
+u32 bpf_get_smp_processor_id(void);
+u64 bpf_get_current_pid_tgid(void);
+u64 bpf_get_current_uid_gid(void);
+long bpf_get_current_comm(void *buf, u32 size);
+long bpf_trace_printk(const char *fmt, u32 fmt_size, u64 a, u64 b, u64 c);
+u64 bpf_get_current_task(void);
+u64 bpf_jiffies64(void);
+u64 bpf_ktime_get_boot_ns(void);
+int bpf_stream_vprintk_impl(int stream_id, const char *fmt__str, const void *args, u32 len__sz, void *aux__prog);
+int bpf_stream_vprintk(int stream_id, const char *fmt__str, const void *args, u32 len__sz, void *aux__prog);
+
+__used noinline long bpf_probe_read_kernel(void *dst, u32 size, const void *unsafe_ptr)
+{
+	long ret = copy_from_kernel_nofault(dst, unsafe_ptr, size);
+
+	if (ret < 0)
+		memset(dst, 0, size);
+	return ret;
+}
+
+__used noinline long bpf_copy_from_user(void *dst, u32 size, const void *user_ptr)
+{
+	if (copy_from_user(dst, user_ptr, size)) {
+		memset(dst, 0, size);
+		return -EFAULT;
+	}
+	return 0;
+}
+
+__bpf_kfunc void bpf_rcu_read_lock(void)
+{
+	current->rcu_read_lock_nesting++;
+}
+
+__bpf_kfunc void bpf_rcu_read_unlock(void)
+{
+	current->rcu_read_lock_nesting--;
+}
+
+__bpf_kfunc void bpf_preempt_disable(void)
+{
+	current->preempt_count++;
+}
+
+__bpf_kfunc void bpf_preempt_enable(void)
+{
+	current->preempt_count--;
+}
+
+struct bpf_iter_num {
+	u64 __opaque[1];
+} __aligned(8);
+
+struct bpf_iter_num_kern {
+	int cur;
+	int end;
+} __aligned(8);
+
+#define BPF_MAX_LOOPS (8 * 1024 * 1024)
+
+__bpf_kfunc int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end)
+{
+	struct bpf_iter_num_kern *s = (void *)it;
+
+	s->cur = s->end = 0;
+	if (start > end)
+		return -EINVAL;
+	if ((s64)end - (s64)start > BPF_MAX_LOOPS)
+		return -E2BIG;
+	/* _next() steps before it looks */
+	s->cur = start - 1;
+	s->end = end;
+	return 0;
+}
+
+__bpf_kfunc int *bpf_iter_num_next(struct bpf_iter_num *it)
+{
+	struct bpf_iter_num_kern *s = (void *)it;
+
+	if ((s64)(s->cur + 1) >= s->end) {
+		s->cur = s->end = 0;
+		return NULL;
+	}
+	s->cur++;
+	return &s->cur;
+}
+
+__bpf_kfunc void bpf_iter_num_destroy(struct bpf_iter_num *it)
+{
+	struct bpf_iter_num_kern *s = (void *)it;
+
+	s->cur = s->end = 0;
+}
+
+/* kernel/bpf/helpers.c:bpf_loop(): the callback is JITed text */
+__used noinline long bpf_loop(u32 nr_loops, u64 (*callback)(u64, u64, u64, u64, u64), void *ctx, u64 flags)
+{
+	u32 i;
+
+	if (flags)
+		return -EINVAL;
+	if (nr_loops > BPF_MAX_LOOPS)
+		return -E2BIG;
+	for (i = 0; i < nr_loops; i++)
+		if (callback(i, (u64)(uintptr_t)ctx, 0, 0, 0))
+			return i + 1;
+	return i;
+}
+
+/* They have no caller in this image: programs call them by address. */
+KCALL(bpf_map_lookup_elem);
+KCALL(bpf_map_update_elem);
+KCALL(bpf_map_delete_elem);
+KCALL(bpf_ktime_get_ns);
+KCALL(bpf_get_prandom_u32);
+KCALL(bpf_get_smp_processor_id);
+KCALL(bpf_get_current_pid_tgid);
+KCALL(bpf_get_current_uid_gid);
+KCALL(bpf_get_current_comm);
+KCALL(bpf_trace_printk);
+KCALL(bpf_get_current_task);
+KCALL(bpf_jiffies64);
+KCALL(bpf_ktime_get_boot_ns);
+KCALL(bpf_stream_vprintk_impl);
+KCALL(bpf_stream_vprintk);
+
+/* kernel/bpf/core.c: the entry of a program that is interpreted; outside, with the frame of a JITed one */
+unsigned int bpf_prog_run_interp(const void *ctx, const struct bpf_insn *insn);
+KCALL(bpf_prog_run_interp);

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* System calls. Mirrors include/linux/syscalls.h, and of union bpf_attr the part of BPF_PROG_TEST_RUN. */
+#ifndef _LINUX_SYSCALLS_H
+#define _LINUX_SYSCALLS_H
+
+#include <linux/bpf.h>
+
+#define BPF_PROG_TEST_RUN 10
+
+union bpf_attr {
+	struct {
+		u32 prog_fd;
+		u32 retval;
+		u32 data_size_in;
+		u32 data_size_out;
+		u64 data_in;
+		u64 data_out;
+		u32 repeat;
+		u32 duration;
+		u32 ctx_size_in;
+		u32 ctx_size_out;
+		u64 ctx_in;
+		u64 ctx_out;
+		u32 flags;
+		u32 cpu;
+		u32 batch_size;
+	} test;
+};
+
+struct pt_regs;
+long __x64_sys_bpf(struct pt_regs *regs);
+int __sys_bpf(int cmd, union bpf_attr *uattr, unsigned int size);
+ssize_t ksys_write(unsigned int fd, const char *buf, size_t count);
+
+unsigned long copy_from_user(void *to, const void *from, unsigned long n);
+unsigned long copy_to_user(void *to, const void *from, unsigned long n);
+long copy_from_kernel_nofault(void *dst, const void *src, size_t size);
+long copy_to_kernel_nofault(void *dst, const void *src, size_t size);
+bool copy_from_kernel_nofault_allowed(const void *unsafe_src, size_t size);
+
+/* kcalls */
+struct bpf_prog *bpf_prog_get(u32 fd);
+int bpf_sys_other(int cmd, union bpf_attr *uattr, unsigned int size);
+void *kmalloc(size_t size);
+void kfree(const void *p);
+
+#endif
