@@ -100,6 +100,11 @@ class InitMm:
         for i, pfn in enumerate(pfns):
             self.tree.map_page(va + (i << PAGE_SHIFT), pfn << PAGE_SHIFT, prot)
 
+    def populate_kernel_range(self, start: int, end: int) -> None:
+        """apply_to_page_range() without a function: make every table of [start, end) down to the entries."""
+        for va in range(start & -PMD_SIZE, end, PMD_SIZE):
+            self.tree.ensure(va)
+
     def unmap_kernel_range(self, va: int, size: int) -> list[int]:
         """vunmap_range(): clear [va, va + size), flush, and return the pfns that were mapped, ascending by address."""
         cleared = self.tree.unmap_range(va, size)

@@ -7,7 +7,7 @@ which Linux allows at any time).
 
 from __future__ import annotations
 
-from arch.interface import PAGE_SHIFT
+from arch.interface import PAGE_SHIFT, Prot
 from kernel_model.kcall import kcall
 from kernel_model.mm.fault import FaultHandler, find_vma_or_expand
 from kernel_model.mm.init_mm import InitMm
@@ -18,6 +18,7 @@ from kernel_model.mm.vma import MmRegistry, MmStruct
 from kernel_model.mm.vmalloc import Vmalloc, VmallocError
 
 _ENOMEM = 12
+_X86_PF_INSTR = 0x10
 _GFP_ZERO = 0x100  # ___GFP_ZERO (include/linux/gfp_types.h)
 
 
@@ -55,6 +56,15 @@ class MmKcalls:
     @kcall
     def __pud_alloc(self, mm: int, p4d: int, address: int) -> int:
         return self._populate(p4d)
+
+    @kcall
+    def spurious_kernel_fault(self, error_code: int, address: int) -> bool:
+        """int spurious_kernel_fault(unsigned long error_code, unsigned long address): a stale translation faulted,
+        the entry allows the access (arch/x86/mm/fault.c)."""
+        prot = self._init_mm.walk(address).prot
+        if error_code & _X86_PF_INSTR:
+            return bool(prot & Prot.EXEC)
+        return bool(prot & Prot.WRITE)
 
     # -- user faults -------------------------------------------------------------------------------------------------
 
@@ -100,7 +110,7 @@ class MmKcalls:
     # -- kernel memory -----------------------------------------------------------------------------------------------
 
     @kcall
-    def kmalloc(self, size: int, flags: int) -> int:
+    def kmalloc(self, size: int, flags: int = 0) -> int:
         """void *kmalloc(size_t size, gfp_t flags)"""
         try:
             return self._slab.kmalloc(size, zero=bool(flags & _GFP_ZERO)) if size else 0

@@ -1,45 +1,92 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * apply_to_page_range() on the kernel's page tables. Mirrors mm/memory.c for 4 KiB entries; the levels above the
- * entry are found, and made where asked for, by a function implemented outside.
+ * apply_to_page_range() on the kernel's page tables: a real walk of four levels down to 4 KiB entries.
+ * Mirrors mm/memory.c; only the making of a missing table is outside.
  */
 #include <linux/mm_types.h>
+#include <asm/pgtable.h>
 
-/* kcall: the entry's address in the direct map, NULL where a level above is missing */
-pte_t *pte_offset_kernel_or_null(struct mm_struct *mm, unsigned long addr);
+#define PGDIR_SHIFT 39
+#define PMD_SHIFT 21
+#define PMD_SIZE (1UL << PMD_SHIFT)
+#define PTRS_PER_TABLE 512
+#define LEVEL_BITS 9
+
+/* kcalls: put a table under an empty entry; 0 or -ENOMEM */
+int __pud_alloc(struct mm_struct *mm, p4d_t *p4d, unsigned long address);
+int __pmd_alloc(struct mm_struct *mm, pud_t *pud, unsigned long address);
+int __pte_alloc_kernel(pmd_t *pmd);
+
+static int alloc_below(struct mm_struct *mm, u64 *entry, unsigned int shift, unsigned long addr)
+{
+	if (shift == PGDIR_SHIFT)
+		return __pud_alloc(mm, (p4d_t *)entry, addr);
+	if (shift == PMD_SHIFT)
+		return __pte_alloc_kernel((pmd_t *)entry);
+	return __pmd_alloc(mm, (pud_t *)entry, addr);
+}
+
+/*
+ * The entry of `addr`. Where a table is missing: made if `create`, else NULL and in *span what the missing entry
+ * covers. A block ends the walk too: it is no range of single pages.
+ */
+static pte_t *pte_offset(struct mm_struct *mm, unsigned long addr, bool create, unsigned long *span, int *err)
+{
+	u64 *table = (u64 *)mm->pgd;
+
+	*err = 0;
+	for (unsigned int shift = PGDIR_SHIFT; shift >= PMD_SHIFT; shift -= LEVEL_BITS) {
+		u64 *entry = table + (addr >> shift & (PTRS_PER_TABLE - 1));
+
+		*span = 1UL << shift;
+		if (!READ_ONCE(*entry)) {
+			if (!create)
+				return NULL;
+			*err = alloc_below(mm, entry, shift, addr);
+			if (*err)
+				return NULL;
+		}
+		if (pxd_leaf(READ_ONCE(*entry))) {
+			*err = create ? -EINVAL : 0;
+			return NULL;
+		}
+		table = pxd_table(READ_ONCE(*entry));
+	}
+	return (pte_t *)table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1));
+}
+
+static int apply(struct mm_struct *mm, unsigned long addr, unsigned long size, pte_fn_t fn, void *data, bool create)
+{
+	unsigned long end = addr + size, span;
+	int err;
+
+	while (addr < end) {
+		unsigned long stop = min((addr & -PMD_SIZE) + PMD_SIZE, end);
+		pte_t *pte = pte_offset(mm, addr, create, &span, &err);
+
+		if (err)
+			return err;
+		if (!pte) {
+			addr = (addr & -span) + span;
+			continue;
+		}
+		for (; addr < stop; addr += PAGE_SIZE, pte++) {
+			/* without a function only the tables are wanted */
+			err = fn && (create || !pte_none(ptep_get(pte))) ? fn(pte, addr, data) : 0;
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
 
 int apply_to_page_range(struct mm_struct *mm, unsigned long addr, unsigned long size, pte_fn_t fn, void *data)
 {
-	for (unsigned long end = addr + size; addr < end; addr += PAGE_SIZE) {
-		pte_t *pte = pte_offset_kernel_or_null(mm, addr);
-		int err;
-
-		if (!pte)
-			pte = pte_alloc_kernel(mm, addr);
-		if (!pte)
-			return -ENOMEM;
-		err = fn(pte, addr, data);
-		if (err)
-			return err;
-	}
-	return 0;
+	return apply(mm, addr, size, fn, data, true);
 }
 
 int apply_to_existing_page_range(struct mm_struct *mm, unsigned long addr, unsigned long size, pte_fn_t fn,
 				 void *data)
 {
-	for (unsigned long end = addr + size; addr < end; addr += PAGE_SIZE) {
-		pte_t *pte = pte_offset_kernel_or_null(mm, addr);
-		int err;
-
-		if (!pte) {
-			/* nothing in this table: go on behind the 2 MiB it covers */
-			addr = (addr | ((1UL << 21) - 1)) + 1 - PAGE_SIZE;
-			continue;
-		}
-		err = fn(pte, addr, data);
-		if (err)
-			return err;
-	}
-	return 0;
+	return apply(mm, addr, size, fn, data, false);
 }
