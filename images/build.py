@@ -2,7 +2,7 @@
 
 The compiler is the pinned `ziglang` wheel (clang), so that every machine makes the same bytes; `--check` builds into
 a temporary directory and compares with the committed files. Functions that the kernel text calls and nobody defines
-become kcall stubs: their names and prototypes, read from the objects' DWARF, go into the image's .kcall_names.
+become kcall stubs: their names and prototypes, read from the objects' DWARF, go into the image's .kcall_names. The image's .BTF is made from the same DWARF.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from elftools.dwarf.die import DIE
 from elftools.elf.elffile import ELFFile
+
+from kernel_model.types import Btf, Kind, dwarf
 
 ROOT = Path(__file__).resolve().parent
 KERNEL = ROOT / "kernel"
@@ -23,7 +24,9 @@ COMMON = ["-O2", "-g", "-gdwarf-4", "-std=gnu11", "-Wall", "-Wextra", "-Werror",
           "-ffreestanding", "-fno-builtin", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer",
           "-fno-stack-protector", "-fno-pic", "-fno-pie", "-fno-sanitize=all", "-fno-unwind-tables",
           "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing", "-fno-delete-null-pointer-checks",
-          "-fno-jump-tables", "-fno-merge-all-constants"]
+          "-fno-jump-tables", "-fno-merge-all-constants", "-fno-eliminate-unused-debug-types"]
+# arm64 kernels give leaf functions no frame, and the traces of this module are compared with real ones
+PER_FILE = {("arm64", "modules/golden.c"): ["-momit-leaf-frame-pointer"]}
 TARGETS = {
     "x86_64": ["-target", "x86_64-freestanding-none", "-mcmodel=kernel", "-mno-red-zone", "-mno-sse", "-mno-sse2",
                "-mno-mmx", "-mstack-alignment=8"],
@@ -50,7 +53,8 @@ def compile_kernel(arch: str, out: Path) -> list[Path]:
     for source in sources:
         name = str(source.relative_to(KERNEL).with_suffix(".o")).replace("/", "_")
         target = out / (source.stem + ".o" if source.parent.name == "modules" else name)
-        zig("cc", *TARGETS[arch], *COMMON, *mapping, *includes, "-c", source.relative_to(ROOT), "-o", target)
+        extra = PER_FILE.get((arch, str(source.relative_to(KERNEL))), [])
+        zig("cc", *TARGETS[arch], *COMMON, *extra, *mapping, *includes, "-c", source.relative_to(ROOT), "-o", target)
         objects.append(target)
     return objects
 
@@ -70,52 +74,28 @@ def undefined(objects: list[Path]) -> list[str]:
     return sorted(needed - defined - script)
 
 
-def prototypes(objects: list[Path]) -> dict[str, str]:
-    """Function name -> signature: result and arguments as one letter each (see `_letter`), from DWARF declarations."""
-    found: dict[str, str] = {}
-    for path in objects:
-        with path.open("rb") as stream:
-            elf = ELFFile(stream)
-            if not elf.has_dwarf_info():
-                continue
-            for unit in elf.get_dwarf_info().iter_CUs():
-                for die in unit.get_top_DIE().iter_children():
-                    if die.tag == "DW_TAG_subprogram" and "DW_AT_name" in die.attributes:
-                        name = die.attributes["DW_AT_name"].value.decode()
-                        found.setdefault(name, _signature(die))
-                    elif die.tag == "DW_TAG_variable" and "DW_AT_name" in die.attributes:
-                        name = die.attributes["DW_AT_name"].value.decode()
-                        if name.startswith("__kcall_"):  # linux/kcall.h: a constant pointer to the function
-                            function = die
-                            while function.tag != "DW_TAG_subroutine_type":
-                                function = function.get_DIE_from_attribute("DW_AT_type")
-                            found[name.removeprefix("__kcall_")] = _signature(function)
-    return found
+def signature(btf: Btf, name: str) -> str | None:
+    """Result and arguments of a function as one letter each (see `_letter`), None where BTF does not know it."""
+    func = btf.find(name, Kind.FUNC)
+    if func is None:
+        return None
+    proto = btf.type(func.type_id)
+    return _letter(btf, proto.type_id) + "".join(_letter(btf, type_id) for _, type_id in proto.params)
 
 
-def _signature(die: DIE) -> str:
-    args = [c for c in die.iter_children() if c.tag == "DW_TAG_formal_parameter"]
-    return _letter(die) + "".join(_letter(arg) for arg in args)
-
-
-def _letter(die: DIE) -> str:
+def _letter(btf: Btf, type_id: int) -> str:
     """v void, b bool, p pointer or u64, l s64, u u32, i s32, h u16, s s16, c u8, a s8."""
-    while die is not None and "DW_AT_type" in die.attributes:
-        die = die.get_DIE_from_attribute("DW_AT_type")
-        if die.tag == "DW_TAG_pointer_type":
-            return "p"
-        if die.tag == "DW_TAG_enumeration_type":
-            return "u"
-        if die.tag == "DW_TAG_base_type":
-            if die.attributes["DW_AT_encoding"].value == 2:
-                return "b"
-            signed = die.attributes["DW_AT_encoding"].value in (5, 6)
-            return {8: "pl", 4: "ui", 2: "hs", 1: "ca"}[die.attributes["DW_AT_byte_size"].value][signed]
-    return "v"
+    kind = btf.resolve(type_id)
+    if kind.id == 0:
+        return "v"
+    if kind.kind is not Kind.INT:
+        return "p" if kind.kind is Kind.PTR else "u"
+    return "b" if kind.int_bool else {8: "pl", 4: "ui", 2: "hs", 1: "ca"}[kind.size][kind.int_signed]
 
 
-def stubs(arch: str, names: list[str], signatures: dict[str, str]) -> str:
-    """Assembly of the kcall stubs and of the table that names them."""
+def stubs(arch: str, names: list[str], btf: Btf) -> str:
+    """Assembly of the kcall stubs, of the table that names them and of the .BTF section."""
+    signatures = {name: found for name in names if (found := signature(btf, name)) is not None}
     missing = [name for name in names if name not in signatures]
     if missing:
         raise SystemExit(f"images.build: no prototype of {', '.join(missing)}")
@@ -129,6 +109,8 @@ def stubs(arch: str, names: list[str], signatures: dict[str, str]) -> str:
                 STUB[arch].format(index=index), f".size {name}, . - {name}"]
     out.append('.section .kcall_names, "a"')
     out += [f'.asciz "{name}:{signatures[name]}"' for name in names]
+    out += ['.section .BTF, "a"', ".balign 8", ".globl __start_BTF", "__start_BTF:", '.incbin "vmlinux.btf"',
+            ".globl __stop_BTF", "__stop_BTF:"]
     return "\n".join(out) + "\n"
 
 
@@ -137,13 +119,17 @@ def build_kernel(arch: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         objects = compile_kernel(arch, work)
+        data = dwarf.encode(dwarf.collect(objects))
+        (work / "vmlinux.btf").write_bytes(data)
         source = work / "kcall_stubs.S"
-        source.write_text(stubs(arch, undefined(objects), prototypes(objects)))
+        source.write_text(stubs(arch, undefined(objects), Btf(data, f"vmlinux.{arch}")))
         stub_object = work / "kcall_stubs.o"
         zig("cc", *TARGETS[arch], "-c", source.name, "-o", stub_object, cwd=work)
         zig("ld.lld", "-m", EMULATION[arch], "-T", KERNEL / "arch" / arch / "kernel.ld", "--build-id=none",
             "-z", "max-page-size=4096", "--no-relax", "-o", out / f"vmlinux.{arch}",
             *[o.name for o in [*objects, stub_object]], cwd=work)
+        if arch == "x86_64":  # what BPF objects are compiled and relocated against where no image is at hand
+            (out / "vmlinux.btf").write_bytes(data)
 
 
 def build_bpf(out: Path) -> None:
@@ -158,6 +144,7 @@ def build_bpf(out: Path) -> None:
 def build(out: Path) -> None:
     """Everything into `out`."""
     for arch in TARGETS:
+        build_user(arch, out)
         if any((KERNEL / "arch" / arch).glob("*.ld")):
             build_kernel(arch, out)
     build_bpf(out)

@@ -17,7 +17,7 @@ __frame int bpf_prog_test_run_syscall(struct bpf_prog *prog, union bpf_attr *att
 	if (ctx_size_in > U16_MAX)
 		return -EINVAL;
 	if (ctx_size_in) {
-		ctx = kmalloc(ctx_size_in);
+		ctx = kmalloc(ctx_size_in, GFP_KERNEL | __GFP_ZERO);
 		if (copy_from_user(ctx, (void *)attr->test.ctx_in, ctx_size_in)) {
 			err = -EFAULT;
 			goto out;

@@ -32,6 +32,11 @@ __frame void g_write(unsigned long *p)
 	*(volatile unsigned long *)p = 0xdeadbeef;
 }
 
+__frame void g_write4(unsigned int *p)
+{
+	*(volatile unsigned int *)p = 0xabad1dea;
+}
+
 __frame void g_exec(void (*fn)(void))
 {
 	fn();
@@ -126,7 +131,7 @@ __frame int doit(const char *what)
 	else if (is(what, "ro_write"))
 		g_write((unsigned long *)&golden_const);
 	else if (is(what, "rotext_write"))
-		g_write((unsigned long *)(void *)ksys_write);
+		g_write4((unsigned int *)(void *)ksys_write);
 	else if (is(what, "nx_exec"))
 		g_exec((void *)golden_address("kmalloc"));
 	else if (is(what, "nx_exec_data"))
@@ -155,7 +160,7 @@ __frame int doit(const char *what)
 		nofault_series();
 	else if (is(what, "divide"))
 		quotient = 7 / zero;
-	else if (is(what, "ud2"))
+	else if (is(what, "ud2") || is(what, "udf"))
 		__asm__ __volatile__(ASM_UNDEFINED);
 	else if (is(what, "brk"))
 		__asm__ __volatile__(ASM_BREAKPOINT);
@@ -167,6 +172,12 @@ __frame int doit(const char *what)
 	else
 		return -EINVAL;
 	return 0;
+}
+
+/* the body of kernel thread golden_kt: one case, named by its argument */
+__used __frame int kt(void *data)
+{
+	return doit(data);
 }
 
 __frame ssize_t trig(struct file *file, const char *buf, size_t count, loff_t *pos)

@@ -60,6 +60,7 @@
 /* \has_error: the CPU pushed an error code, it goes to the second argument and orig_ax becomes -1 */
 .macro IDTENTRY name, handler, has_error
 FUNC \name
+	clac
 	cld
 	.if \has_error == 0
 	pushq $-1
@@ -132,10 +133,9 @@ END entry_SYSCALL_64
 /* A new kernel thread starts here: rbx = function, r12 = argument; the stack has no frame above. */
 FUNC ret_from_fork_asm
 	xorl %ebp, %ebp
-	movq %r12, %rdi
-	call *%rbx
-	movl %eax, %edi
-	call do_group_exit
+	movq %rbx, %rdi
+	movq %r12, %rsi
+	call ret_from_fork
 	ud2
 END ret_from_fork_asm
 

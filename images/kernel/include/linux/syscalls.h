@@ -41,7 +41,9 @@ bool copy_from_kernel_nofault_allowed(const void *unsafe_src, size_t size);
 /* kcalls */
 struct bpf_prog *bpf_prog_get(u32 fd);
 int bpf_sys_other(int cmd, union bpf_attr *uattr, unsigned int size);
-void *kmalloc(size_t size);
+void *kmalloc(size_t size, unsigned int flags);
+#define GFP_KERNEL 0xcc0
+#define __GFP_ZERO 0x100
 void kfree(const void *p);
 
 #endif

@@ -16,9 +16,23 @@
 #define _PAGE_PRESENT 0x1UL
 #define _PAGE_ACCESSED 0x20UL
 #define _PAGE_DIRTY 0x40UL
+#define _PAGE_PSE 0x80UL
+#define PAGE_OFFSET 0xffff888000000000UL
 #define _PAGE_KNL_ERRATUM_MASK (_PAGE_ACCESSED | _PAGE_DIRTY)
 #define PAGE_KERNEL 0x8000000000000163UL
 #define VMEMMAP_START 0xffffea0000000000UL
+
+/* the table that an entry above the last level points to */
+static __always_inline u64 *pxd_table(u64 entry)
+{
+	return (u64 *)((entry & PTE_PFN_MASK) + PAGE_OFFSET);
+}
+
+/* an entry above the last level that maps a block */
+static __always_inline bool pxd_leaf(u64 entry)
+{
+	return (entry & (_PAGE_PRESENT | _PAGE_PSE)) == (_PAGE_PRESENT | _PAGE_PSE);
+}
 
 static __always_inline struct page *pte_page(pte_t pte)
 {
