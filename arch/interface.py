@@ -8,6 +8,7 @@ Nothing here holds state: memory is reached through `ReadQword`, addresses come 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -171,10 +172,15 @@ class BpfJit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """One architecture. `traps`, `abi` and `oops` are its modules; emu/cpu and emu/report know their names."""
+    """One architecture. Its modules traps, abi, oops and unwind are reached by import: their names are the same."""
 
     name: str  # "x86_64" | "arm64"
     uname: str  # "x86_64" | "aarch64"
     layout: Layout
     pgtable: PageTable
-    jit: BpfJit
+
+    @property
+    def jit(self) -> BpfJit:
+        """The architecture's BPF JIT, imported when first asked for."""
+        found: BpfJit = importlib.import_module(f"arch.{self.name}.bpf_jit").JIT
+        return found
