@@ -12,8 +12,8 @@ void do_el0_svc(struct pt_regs *regs);
 void die(const char *str, struct pt_regs *regs, long err);
 bool report_bug(struct pt_regs *regs);	/* true: a WARN, go on behind the brk */
 void send_trap_signal(struct pt_regs *regs, int sig, int code);
-__noreturn void panic_unhandled(struct pt_regs *regs, const char *vector, unsigned long esr);
-__noreturn void panic_bad_stack(struct pt_regs *regs, unsigned long esr, unsigned long far);
+void panic_unhandled(struct pt_regs *regs, const char *vector, unsigned long esr);
+void panic_bad_stack(struct pt_regs *regs, unsigned long esr, unsigned long far);
 
 static __frame void el1_abort(struct pt_regs *regs, unsigned long esr)
 {
