@@ -2,13 +2,14 @@
 
 The compiler is the pinned `ziglang` wheel (clang), so that every machine makes the same bytes; `--check` builds into
 a temporary directory and compares with the committed files. Functions that the kernel text calls and nobody defines
-become kcall stubs: their names and prototypes, read from the objects' DWARF, go into the image's .kcall_names. The image's .BTF is made from the same DWARF.
+become kcall stubs: their names and prototypes go into the image's .kcall_names. DWARF of all objects gives .BTF.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,12 @@ def undefined(objects: list[Path]) -> list[str]:
     return sorted(needed - defined - script)
 
 
+def kfuncs() -> list[str]:
+    """Functions marked __bpf_kfunc; pahole gives them a declaration tag in a kernel's BTF."""
+    sources = [*sorted((KERNEL / "bpf").glob("*.c")), *sorted((KERNEL / "modules").glob("*.c"))]
+    return [name for path in sources for name in re.findall(r"^__bpf_kfunc\b[^;(]*?(\w+)\(", path.read_text(), re.M)]
+
+
 def signature(btf: Btf, name: str) -> str | None:
     """Result and arguments of a function as one letter each (see `_letter`), None where BTF does not know it."""
     func = btf.find(name, Kind.FUNC)
@@ -119,17 +126,30 @@ def build_kernel(arch: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         objects = compile_kernel(arch, work)
-        data = dwarf.encode(dwarf.collect(objects))
+        data = dwarf.encode(dwarf.collect(objects), {name: ("bpf_kfunc",) for name in kfuncs()})
         (work / "vmlinux.btf").write_bytes(data)
         source = work / "kcall_stubs.S"
         source.write_text(stubs(arch, undefined(objects), Btf(data, f"vmlinux.{arch}")))
         stub_object = work / "kcall_stubs.o"
-        zig("cc", *TARGETS[arch], "-c", source.name, "-o", stub_object, cwd=work)
+        zig("cc", *TARGETS[arch], "-g0", "-c", source.name, "-o", stub_object, cwd=work)
         zig("ld.lld", "-m", EMULATION[arch], "-T", KERNEL / "arch" / arch / "kernel.ld", "--build-id=none",
             "-z", "max-page-size=4096", "--no-relax", "-o", out / f"vmlinux.{arch}",
             *[o.name for o in [*objects, stub_object]], cwd=work)
         if arch == "x86_64":  # what BPF objects are compiled and relocated against where no image is at hand
             (out / "vmlinux.btf").write_bytes(data)
+
+
+def build_user(arch: str, out: Path) -> None:
+    """user/*.c -> user/<name>.<arch> below `out`."""
+    (out / "user").mkdir(exist_ok=True)
+    mapping = [f"-ffile-prefix-map={ROOT}=images", "-fdebug-compilation-dir=images"]
+    flags = [flag for flag in TARGETS[arch] if flag != "-mcmodel=kernel"]
+    with tempfile.TemporaryDirectory() as scratch:
+        for source in sorted((ROOT / "user").glob("*.c")):
+            target = Path(scratch) / f"{source.stem}.o"
+            zig("cc", *flags, *COMMON, *mapping, "-I", "user/include", "-c", source.relative_to(ROOT), "-o", target)
+            zig("ld.lld", "-m", EMULATION[arch], "-T", ROOT / "user" / "user.ld", "--build-id=none", "-z",
+                "max-page-size=4096", "-o", out / "user" / f"{source.stem}.{arch}", target.name, cwd=target.parent)
 
 
 def build_bpf(out: Path) -> None:

@@ -19,8 +19,8 @@ long bpf_trace_printk(const char *fmt, u32 fmt_size, u64 a, u64 b, u64 c);
 u64 bpf_get_current_task(void);
 u64 bpf_jiffies64(void);
 u64 bpf_ktime_get_boot_ns(void);
-int bpf_stream_vprintk_impl(int stream_id, const char *fmt__str, const void *args, u32 len__sz, void *aux__prog);
-int bpf_stream_vprintk(int stream_id, const char *fmt__str, const void *args, u32 len__sz, void *aux__prog);
+/* kcall: formats into a stream of the program; 0 or -errno */
+int bpf_stream_push_vprintk(int stream_id, const char *fmt, const void *args, u32 len, struct bpf_prog_aux *aux);
 
 __used noinline long bpf_probe_read_kernel(void *dst, u32 size, const void *unsafe_ptr)
 {
@@ -38,6 +38,19 @@ __used noinline long bpf_copy_from_user(void *dst, u32 size, const void *user_pt
 		return -EFAULT;
 	}
 	return 0;
+}
+
+/* kernel/bpf/stream.c; 6.18 knows the first name, 7.x the second. The verifier fills in the last argument. */
+__bpf_kfunc int bpf_stream_vprintk_impl(int stream_id, const char *fmt__str, const void *args, u32 len__sz,
+					void *aux__prog)
+{
+	return bpf_stream_push_vprintk(stream_id, fmt__str, args, len__sz, aux__prog);
+}
+
+__bpf_kfunc int bpf_stream_vprintk(int stream_id, const char *fmt__str, const void *args, u32 len__sz,
+				   void *aux__prog)
+{
+	return bpf_stream_push_vprintk(stream_id, fmt__str, args, len__sz, aux__prog);
 }
 
 __bpf_kfunc void bpf_rcu_read_lock(void)
@@ -134,8 +147,6 @@ KCALL(bpf_trace_printk);
 KCALL(bpf_get_current_task);
 KCALL(bpf_jiffies64);
 KCALL(bpf_ktime_get_boot_ns);
-KCALL(bpf_stream_vprintk_impl);
-KCALL(bpf_stream_vprintk);
 
 /* kernel/bpf/core.c: the entry of a program that is interpreted; outside, with the frame of a JITed one */
 unsigned int bpf_prog_run_interp(const void *ctx, const struct bpf_insn *insn);

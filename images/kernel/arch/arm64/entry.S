@@ -184,14 +184,14 @@ FUNC __bad_stack
 END __bad_stack
 
 /* A new kernel thread starts here: x19 = function, x20 = argument; the stack has no frame above. */
-FUNC ret_from_fork_asm
+FUNC ret_from_fork
 	mov x29, xzr
 	mov x30, xzr
 	mov x0, x20
 	blr x19
 	bl do_group_exit
 	brk #1
-END ret_from_fork_asm
+END ret_from_fork
 
 /* Where functions called from outside return to. */
 FUNC guest_call_return

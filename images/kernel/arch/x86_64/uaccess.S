@@ -31,7 +31,7 @@ FUNC rep_movs_alternative
 	_ASM_EXTABLE_TYPE(0b, 1b, EX_TYPE_UACCESS)
 END rep_movs_alternative
 
-/* Single accesses to kernel memory that may not be there; result 0 or -EFAULT. */
+/* Single accesses to kernel memory that may not be there; result 0, or -EFAULT with a zero where the value goes. */
 /* rdi = where the value goes, rsi = address that may fault */
 FUNC __get_kernel_nofault_8
 	pushq %rbp
@@ -41,7 +41,8 @@ FUNC __get_kernel_nofault_8
 	movq %rdx, (%rdi)
 1:	popq %rbp
 	ret
-2:	movq $-14, %rax
+2:	movq $0, (%rdi)
+	movq $-14, %rax
 	jmp 1b
 	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
 END __get_kernel_nofault_8
@@ -53,7 +54,8 @@ FUNC __get_kernel_nofault_1
 	movb %dl, (%rdi)
 1:	popq %rbp
 	ret
-2:	movq $-14, %rax
+2:	movb $0, (%rdi)
+	movq $-14, %rax
 	jmp 1b
 	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
 END __get_kernel_nofault_1
