@@ -1,57 +1,228 @@
-"""What both vCPUs share: raw access to one Unicorn engine and its register file.
+"""One Unicorn engine over the machine's RAM, driven through raw ctypes calls.
 
-Every call here goes straight to the C library: the Python binding costs microseconds per register. A uc_context is
-a copy of the engine's CPU state at a fixed address, so its fields are read and written as memory.
+The Python binding costs 6 us per register access; what runs at every trap goes through prototypes of our own. A
+callback must never let an exception out (ctypes would swallow it): `guard` keeps it and stops the engine, and
+`start` raises it again. Leaves out what needs a C shim: delivery by QEMU's own code.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
-from unicorn import Uc
-from unicorn.unicorn_const import UC_HOOK_CODE, UC_PROT_ALL
+from unicorn import UC_HOOK_CODE, UC_HOOK_INTR, UC_PROT_ALL, Uc
+from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_FLUSH, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TLB_FLUSH
 from unicorn.unicorn_py3.unicorn import uclib
 
+from kernel_model.errors import KemuError
 from kernel_model.memory import GuestMemory
 
-CONTEXT_HEADER = 40  # offsetof(struct uc_context, data) on LP64
+_CONTEXT_HEADER = 40  # offsetof(struct uc_context, data) on LP64; the size of the data is its first word
+_TCG_BUFFER = 32 << 20  # bytes of host address space for translated code
+
+IntrCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+CodeCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+InsnInvalidCallback = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_void_p)
+InsnCallback = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p)
+MemCallback = ctypes.CFUNCTYPE(
+    ctypes.c_bool,
+    ctypes.c_void_p,
+    ctypes.c_int,
+    ctypes.c_uint64,
+    ctypes.c_int,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
+
+
+class EngineError(KemuError):
+    """Unicorn refused something, or the guest did what no real machine survives (triple fault)."""
+
+
+def _short(name: str, *args: Any) -> Callable[..., int]:
+    """A prototype that keeps the interpreter lock: for calls of a microsecond that never call back."""
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_int, *args)
+    return prototype((name, uclib))  # type: ignore[arg-type]
+
+
+_P = ctypes.c_void_p
+uc_reg_read = _short("uc_reg_read", _P, ctypes.c_int, _P)
+uc_reg_write = _short("uc_reg_write", _P, ctypes.c_int, _P)
+uc_context_save = _short("uc_context_save", _P, _P)
+uc_context_restore = _short("uc_context_restore", _P, _P)
+uc_context_alloc = _short("uc_context_alloc", _P, _P)
+uc_context_free = _short("uc_context_free", _P)
+uc_emu_stop = _short("uc_emu_stop", _P)
+_uc_ctl = uclib["uc_ctl"]  # variadic
+_uc_ctl.restype = ctypes.c_int
+_uc_emu_start = ctypes.CFUNCTYPE(
+    ctypes.c_int, _P, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t
+)(("uc_emu_start", uclib))
+_uc_hook_add = uclib["uc_hook_add"]  # variadic
+
+_WRITE = UC_CTL_IO_WRITE << 30
+_TLB_FLUSH = UC_CTL_TLB_FLUSH | _WRITE
+_TB_FLUSH = UC_CTL_TB_FLUSH | _WRITE
+_TB_REMOVE = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | _WRITE
 
 
 class Engine:
-    """One Uc over the machine's RAM, with a scratch context."""
+    """The engine and one scratch context whose bytes are views on the saved CPU state.
+
+    `bytes`, `d` and `q` see the state as bytes, 32-bit and 64-bit words, after `save()` and until `restore()`.
+    """
 
     def __init__(self, arch: int, mode: int, model: int, memory: GuestMemory) -> None:
-        self.uc = Uc(arch, mode, model)
-        self.uc.mem_map_ptr(memory.base, memory.size, UC_PROT_ALL, memory.host_address)
-        self._handle = self.uc._uch
-        self._context = self.uc.context_save()
-        self._pointer = ctypes.cast(self._context.context, ctypes.c_void_p)
-        address = self._pointer.value
-        assert address is not None
-        self.size = ctypes.c_size_t.from_address(address).value
-        self.state = memoryview((ctypes.c_ubyte * self.size).from_address(address + CONTEXT_HEADER)).cast("B")
-        self._save = uclib.uc_context_save
-        self._restore = uclib.uc_context_restore
+        self.memory = memory
+        uc = self.uc = Uc(arch, mode, model)
+        uc.ctl_set_tcg_buffer_size(_TCG_BUFFER)
+        uc.mem_map_ptr(memory.base, memory.size, UC_PROT_ALL, memory.host_address)
+        uc.ctl_exits_enabled(True)  # no exit addresses: 0 is an address like any other
+        uc.ctl_set_exits([])
+        self.handle = ctypes.c_void_p(uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
+        pointer = ctypes.c_void_p()
+        if uc_context_alloc(self.handle, ctypes.byref(pointer)) or not pointer.value:
+            raise EngineError("Unicorn gave no context")
+        self.context = pointer
+        size = ctypes.c_size_t.from_address(pointer.value).value
+        uc_context_save(self.handle, pointer)
+        raw = (ctypes.c_ubyte * (size & ~7)).from_address(pointer.value + _CONTEXT_HEADER)
+        self.size = size & ~7
+        self.bytes = memoryview(raw).cast("B")
+        self.d = self.bytes.cast("I")
+        self.q = self.bytes.cast("Q")
+        self._word = ctypes.c_uint64()
+        self._word_ref = ctypes.byref(self._word)
+        self._error: BaseException | None = None
+        self._keep: list[Any] = []  # callbacks must outlive the engine
 
-    def load(self) -> memoryview:
-        """Copy the CPU state into `state` and return it."""
-        self._save(self._handle, self._pointer)
-        return self.state
+    # -- state -------------------------------------------------------------------------------------------------------
 
-    def store(self) -> None:
-        """Make `state` the CPU's state."""
-        self._restore(self._handle, self._pointer)
+    def save(self) -> None:
+        """Copy the CPU's state into the context."""
+        uc_context_save(self.handle, self.context)
+
+    def restore(self) -> None:
+        """Copy the context into the CPU."""
+        uc_context_restore(self.handle, self.context)
 
     def snapshot(self) -> bytes:
-        """The CPU state as bytes, for `resume`."""
-        return bytes(self.load())
+        """The whole CPU state, opaque: registers and system registers, not TLB or translated code."""
+        uc_context_save(self.handle, self.context)
+        return bytes(self.bytes)
 
-    def resume(self, saved: bytes) -> None:
-        """Make an earlier snapshot the CPU's state."""
-        self.state[:] = saved
-        self.store()
+    def load(self, state: bytes) -> None:
+        """Put a snapshot() back."""
+        self.bytes[:] = state
+        uc_context_restore(self.handle, self.context)
 
-    def hook_address(self, address: int, callback: Callable[[], None]) -> None:
-        """Call `callback` each time the instruction at `address` is about to execute."""
-        self.uc.hook_add(UC_HOOK_CODE, lambda uc, at, size, data: callback(), begin=address, end=address)
+    def find(self, pattern: bytes) -> int:
+        """Offset of `pattern` in the saved state; it must be there exactly once."""
+        self.save()
+        state = bytes(self.bytes)
+        if state.count(pattern) != 1:
+            raise EngineError(f"cannot locate CPU state: {state.count(pattern)} places hold {pattern.hex()}")
+        return state.index(pattern)
+
+    def read(self, register: int) -> int:
+        """One register of at most 64 bits."""
+        self._word.value = 0
+        uc_reg_read(self.handle, register, self._word_ref)
+        return self._word.value
+
+    def write(self, register: int, value: int) -> None:
+        """Set one register of at most 64 bits."""
+        self._word.value = value
+        uc_reg_write(self.handle, register, self._word_ref)
+
+    # -- caches ------------------------------------------------------------------------------------------------------
+
+    def flush_tlb(self) -> None:
+        """Forget all address translations."""
+        _uc_ctl(self.handle, ctypes.c_int(_TLB_FLUSH))
+
+    def flush_code(self) -> None:
+        """Forget all translated code."""
+        _uc_ctl(self.handle, ctypes.c_int(_TB_FLUSH))
+
+    def remove_code(self, start: int, end: int) -> None:
+        """Forget translated code of mapped virtual addresses [start, end)."""
+        _uc_ctl(self.handle, ctypes.c_int(_TB_REMOVE), ctypes.c_uint64(start), ctypes.c_uint64(end))
+
+    # -- hooks -------------------------------------------------------------------------------------------------------
+
+    def _add(self, kind: int, callback: Any, begin: int, end: int, *extra: Any) -> int:
+        handle = ctypes.c_size_t()
+        self._keep.append(callback)
+        code = _uc_hook_add(
+            self.handle,
+            ctypes.byref(handle),
+            ctypes.c_int(kind),
+            ctypes.cast(callback, ctypes.c_void_p),
+            ctypes.c_void_p(),
+            ctypes.c_uint64(begin),
+            ctypes.c_uint64(end),
+            *extra,
+        )
+        if code:
+            raise EngineError(f"Unicorn refused a hook of kind {kind} (error {code})")
+        return handle.value
+
+    def hook_interrupts(self, function: Callable[[int], None]) -> None:
+        """Call function(number) at every exception; it must leave the CPU where the guest goes on."""
+
+        def callback(_uc: int, number: int, _user: int) -> None:
+            try:
+                function(number)
+            except BaseException as error:  # noqa: BLE001 - carried over the C frames, raised again by start()
+                self.stop(error)
+
+        self._add(UC_HOOK_INTR, IntrCallback(callback), 1, 0)
+
+    def hook_address(self, address: int, function: Callable[[], None]) -> None:
+        """Call function() whenever the instruction at `address` is about to execute."""
+
+        def callback(_uc: int, _address: int, _size: int, _user: int) -> None:
+            try:
+                function()
+            except BaseException as error:  # noqa: BLE001 - carried over the C frames, raised again by start()
+                self.stop(error)
+
+        self._add(UC_HOOK_CODE, CodeCallback(callback), address, address)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Leave start() after the current instruction; `error` is raised there."""
+        if error is not None and self._error is None:
+            self._error = error
+        uc_emu_stop(self.handle)
+
+    def start(self, pc: int, count: int = 0) -> None:
+        """Run from `pc` until something stops the engine. Calls may nest (from a hook).
+
+        `count` > 0 stops after so many instructions; never mix it with 0 without flush_code(). EngineError when
+        Unicorn itself gives up (an access outside RAM).
+        """
+        outer, self._error = self._error, None
+        code = _uc_emu_start(self.handle, pc, 0, 0, count)
+        error, self._error = self._error, outer
+        if error is not None:
+            raise error
+        if code:
+            raise EngineError(f"the guest did something a CPU cannot do: {self.uc_strerror(code)}")
+
+    @staticmethod
+    def uc_strerror(code: int) -> str:
+        """Unicorn's words for an error code."""
+        text = uclib.uc_strerror
+        text.restype = ctypes.c_char_p
+        found: bytes = text(code)
+        return found.decode()
+
+    def close(self) -> None:
+        """Free the context; the engine goes with its last reference."""
+        if self.context.value:
+            uc_context_free(self.context)
+            self.context = ctypes.c_void_p()

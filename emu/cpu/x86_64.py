@@ -1,295 +1,342 @@
-"""An x86-64 vCPU: the engine executes, this does what hardware does between an exception and the handler.
+"""An x86-64 vCPU: long mode, and exceptions delivered as the hardware does.
 
-Unicorn stops at an exception and leaves delivery to us: pick the gate from the IDT, switch stacks by TSS and IST,
-push the frame, load CS and SS. A frame that cannot be pushed is a double fault; one that cannot be delivered either
-is a triple fault and ends the machine. Field offsets in the engine's state are found with sentinels at start.
+Mirrors Intel SDM vol. 3A chapter 6: gate, stack switch by TSS and IST, frame, error code, #PF while delivering, #DF,
+triple fault; and SYSCALL (vol. 2B). Leaves out segment limits, call gates, alignment checks, TF single steps and
+#SS for non-canonical stack accesses (they are #GP).
 """
 
 from __future__ import annotations
 
+import ctypes
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from unicorn import Uc, UcError
-from unicorn.unicorn_const import (
-    UC_ARCH_X86,
-    UC_HOOK_INSN,
-    UC_HOOK_INSN_INVALID,
-    UC_HOOK_INTR,
-    UC_MODE_64,
-)
-from unicorn.x86_const import (
-    UC_CPU_X86_SKYLAKE_CLIENT,
-    UC_X86_INS_SYSCALL,
-    UC_X86_REG_CR0,
-    UC_X86_REG_CR2,
-    UC_X86_REG_CR3,
-    UC_X86_REG_CR4,
-    UC_X86_REG_DR0,
-    UC_X86_REG_GDTR,
-    UC_X86_REG_IDTR,
-    UC_X86_REG_MSR,
-    UC_X86_REG_RFLAGS,
-    UC_X86_REG_TR,
-)
+from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_HOOK_INSN_INVALID, UC_HOOK_MEM_INVALID, UC_MODE_64
+from unicorn import x86_const as ux
 
-from arch.interface import PAGE_SIZE
 from arch.x86_64 import traps
-from arch.x86_64.pgtable import PGTABLE
-from emu.cpu.engine import Engine
-from kernel_model.errors import KemuError
+from emu.cpu.engine import Engine, EngineError, InsnCallback, InsnInvalidCallback, MemCallback
+from emu.cpu.interface import TrapRecord
 from kernel_model.memory import GuestMemory
 
-_Q = struct.Struct("<Q")
-_SEG = struct.Struct("<I4xQII")
-# CPUX86State: regs[16] in encoding order, rip, eflags (without condition codes), hflags, segment caches
-_RIP, _EFLAGS, _HFLAGS, _SEGS = 128, 136, 176, 184
-_RSP, _RAX = 4 * 8, 0
-_ARGUMENTS = (7 * 8, 6 * 8, 2 * 8, 1 * 8, 8 * 8, 9 * 8)  # rdi rsi rdx rcx r8 r9
-_CS, _SS = 1, 2
+_M64 = 0xFFFF_FFFF_FFFF_FFFF
+_PFN = 0x000F_FFFF_FFFF_F000
+
+# words of CPUX86State (QEMU 5.0 target/i386/cpu.h): regs[16], eip, eflags, 4 lazy-flag words, hflags, segs[6]
+_RAX, _RCX, _RDX, _RBX, _RSP, _RBP, _RSI, _RDI, _R8, _R9, _R10, _R11 = range(12)
+_RIP, _EFLAGS = 16, 17  # 64-bit words
+_HFLAGS = 176 // 4  # 32-bit words from here on
+_CS, _SS = (184 + 24) // 4, (184 + 48) // 4  # selector; base at +2 (64 bit), limit +4, flags +5
+_HF_CPL = 3
+
+EFLAGS_TF, EFLAGS_IF, EFLAGS_NT, EFLAGS_RF, EFLAGS_VM, EFLAGS_AC = 0x100, 0x200, 0x4000, 0x10000, 0x20000, 0x40000
+_DELIVERY_CLEARS = EFLAGS_TF | EFLAGS_NT | EFLAGS_RF | EFLAGS_VM
+
+MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_SFMASK = 0xC0000080, 0xC0000081, 0xC0000082, 0xC0000084
+MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC0000100, 0xC0000101, 0xC0000102
+EFER = 0xD01  # SCE LME LMA NXE
+# what syscall_init() masks: CF PF AF ZF SF TF IF DF OF IOPL NT RF AC ID
+SYSCALL_MASK = 0x257FD5
+CR0 = 0x80050033
+# PSE PAE MCE PGE OSFXSR OSXMMEXCPT SMEP SMAP
+CR4 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 20 | 1 << 21
+_PACK5, _PACK6 = struct.Struct("<5Q"), struct.Struct("<6Q")
+_ARG_REGS = (_RDI, _RSI, _RDX, _RCX, _R8, _R9)
 
 
-class TripleFaultError(KemuError):
-    """The CPU could not deliver a double fault: on hardware the machine resets."""
+class X86Cpu:
+    """One vCPU. `clock` gives what rdtsc reads."""
 
-
-class Cpu:
-    """vCPU `number`. Addresses are guest virtual unless named pa."""
-
-    def __init__(self, number: int, memory: GuestMemory) -> None:
-        self.number = number
+    def __init__(self, index: int, memory: GuestMemory) -> None:
+        self.index = index
         self.memory = memory
-        self.engine = Engine(UC_ARCH_X86, UC_MODE_64, UC_CPU_X86_SKYLAKE_CLIENT, memory)
-        self.uc = self.engine.uc
+        self.engine = engine = Engine(UC_ARCH_X86, UC_MODE_64, ux.UC_CPU_X86_SKYLAKE_CLIENT, memory)
+        self.traps = 0
+        self.trace: list[TrapRecord] | None = None
+        self.clock: Callable[[], int] = lambda: 0
+        self.kernel_root = 0
+        self._idt = memory.view(memory.base, 4096).cast("Q")
+        self._tss = memory.view(memory.base, 104)
         self._locate()
-        uc = self.uc
-        uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
-        uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
-        uc.hook_add(UC_HOOK_INSN, self._on_syscall, None, 1, 0, UC_X86_INS_SYSCALL)
-        self.idt = self.tss = 0
-        self.on_trap: Callable[[int, int | None], None] | None = None
+        engine.hook_interrupts(self._on_interrupt)
+        self._hook_invalid()
+        self._hook_instruction(ux.UC_X86_INS_SYSCALL, self._on_syscall)
+        self._hook_instruction(ux.UC_X86_INS_RDTSC, self._on_rdtsc)
 
     def _locate(self) -> None:
-        """Find error_code and old_exception in the engine's state: they lie at fixed distances from the DRs."""
-        uc = self.uc
+        """Find the exception fields of CPUX86State by sentinels in the debug registers and CR2."""
+        engine = self.engine
         sentinels = [0x1111_2222_3333_0000 + i for i in range(4)]
+        old = [engine.read(ux.UC_X86_REG_DR0 + i) for i in range(4)]
         for i, value in enumerate(sentinels):
-            uc.reg_write(UC_X86_REG_DR0 + i, value)
-        at = bytes(self.engine.load()).index(struct.pack("<4Q", *sentinels))
-        for i in range(4):
-            uc.reg_write(UC_X86_REG_DR0 + i, 0)
-        self._error, self._is_int, self._old = at - 16, at - 12, at + 96
+            engine.write(ux.UC_X86_REG_DR0 + i, value)
+        dr = engine.find(struct.pack("<4Q", *sentinels))
+        for i, value in enumerate(old):
+            engine.write(ux.UC_X86_REG_DR0 + i, value)
+        self._error = (dr - 16) // 4
+        self._is_int = (dr - 12) // 4
+        self._old_exception = (dr + 96) // 4
+        engine.write(ux.UC_X86_REG_CR2, 0x5A5A_1234_A5A5_4321)
+        self._cr2 = engine.find(struct.pack("<Q", 0x5A5A_1234_A5A5_4321)) // 8
+        engine.write(ux.UC_X86_REG_CR2, 0)
 
-    # -- set-up ------------------------------------------------------------------------------------------------------
+    # -- setting up --------------------------------------------------------------------------------------------------
 
-    def reset(self, cr3: int, gdt: int, idt: int, tss: int, gs_base: int, syscall_entry: int) -> None:
-        """Long mode with paging on, as the boot CPU's start code leaves it; CPL 0, interrupts off."""
-        uc = self.uc
-        self.write_msr(traps.MSR_EFER, traps.EFER)
-        uc.reg_write(UC_X86_REG_CR3, cr3)
-        uc.reg_write(UC_X86_REG_CR4, traps.CR4)
-        uc.reg_write(UC_X86_REG_CR0, traps.CR0)
-        uc.reg_write(UC_X86_REG_GDTR, (0, gdt, 0x4F, 0))
-        uc.reg_write(UC_X86_REG_IDTR, (0, idt, 0xFFF, 0))
-        uc.reg_write(UC_X86_REG_TR, (traps.TSS_SELECTOR, tss, traps.TSS_SIZE - 1, 0x8B00))
-        self.idt, self.tss = idt, tss
-        self.write_msr(traps.MSR_STAR, 0x23 << 48 | traps.KERNEL_CS << 32)
-        self.write_msr(traps.MSR_LSTAR, syscall_entry)
-        self.write_msr(traps.MSR_SYSCALL_MASK, traps.SYSCALL_MASK)
-        self.write_msr(traps.MSR_GS_BASE, gs_base)
-        self.write_msr(traps.MSR_KERNEL_GS_BASE, 0)
-        self.gs_base = gs_base
-        self._lstar = syscall_entry
-        state = self.engine.load()
-        self._segments(state, user=False)
-        self.engine.store()
+    def enable_mmu(self, root: int, *, smep: bool = True, smap: bool = True) -> None:
+        """Long mode with paging from the page table at physical `root`."""
+        engine, uc = self.engine, self.engine.uc
+        self.kernel_root = root
+        self.write_msr(MSR_EFER, EFER)
+        engine.write(ux.UC_X86_REG_CR3, root)
+        engine.write(ux.UC_X86_REG_CR4, CR4 & ~(0 if smep else 1 << 20) & ~(0 if smap else 1 << 21))
+        uc.reg_write(ux.UC_X86_REG_CR0, CR0)
+
+    def load_tables(self, gdt: int, gdt_limit: int, idt: int, tss: int, translate: Callable[[int], int]) -> None:
+        """LGDT, LIDT and LTR with kernel virtual addresses; IDT and TSS must not move afterwards."""
+        uc = self.engine.uc
+        uc.reg_write(ux.UC_X86_REG_GDTR, (0, gdt, gdt_limit, 0))
+        uc.reg_write(ux.UC_X86_REG_IDTR, (0, idt, 0xFFF, 0))
+        uc.reg_write(ux.UC_X86_REG_TR, (traps.GDT_ENTRY_TSS << 3, tss, traps.TSS_SIZE - 1, 0x8B00))
+        self._idt = self.memory.view(translate(idt), 4096).cast("Q")
+        self._tss = self.memory.view(translate(tss), 104)
 
     def write_msr(self, number: int, value: int) -> None:
-        """wrmsr."""
-        self.uc.reg_write(UC_X86_REG_MSR, (number, value))
+        """WRMSR."""
+        self.engine.uc.reg_write(ux.UC_X86_REG_MSR, (number, value))
 
     def read_msr(self, number: int) -> int:
-        """rdmsr."""
-        value: int = self.uc.reg_read(UC_X86_REG_MSR, number)
+        """RDMSR."""
+        value: int = self.engine.uc.reg_read(ux.UC_X86_REG_MSR, number)
         return value
 
-    def set_root(self, pa: int) -> None:
-        """Switch to the address space whose root table is at `pa`."""
-        self.uc.reg_write(UC_X86_REG_CR3, pa)
-        self.uc.ctl_flush_tlb()
+    def set_rsp0(self, top: int) -> None:
+        """TSS.RSP0: the stack that exceptions from user mode use."""
+        self._tss[4:12] = top.to_bytes(8, "little")
 
-    @property
-    def root(self) -> int:
-        """CR3's table, a physical address."""
-        value: int = self.uc.reg_read(UC_X86_REG_CR3)
-        return value & ~0xFFF
+    def set_user_root(self, root: int) -> None:
+        """Write CR3; flushes the TLB."""
+        self.engine.write(ux.UC_X86_REG_CR3, root)
+        self.engine.flush_tlb()
 
-    @property
-    def fault_address(self) -> int:
-        """CR2."""
-        value: int = self.uc.reg_read(UC_X86_REG_CR2)
-        return value
+    # -- registers and running ---------------------------------------------------------------------------------------
 
-    def control_registers(self) -> dict[str, int]:
-        """CR0, CR2, CR3, CR4 and the segment bases, for oopses."""
-        uc, msr = self.uc, self.read_msr
-        return {
-            "cr0": uc.reg_read(UC_X86_REG_CR0), "cr2": uc.reg_read(UC_X86_REG_CR2),
-            "cr3": uc.reg_read(UC_X86_REG_CR3), "cr4": uc.reg_read(UC_X86_REG_CR4),
-            "fs_base": msr(traps.MSR_FS_BASE), "gs_base": msr(traps.MSR_GS_BASE),
-            "kernel_gs_base": msr(traps.MSR_KERNEL_GS_BASE),
-        }
+    def run(self, pc: int, count: int = 0) -> None:
+        """Run from `pc` until the engine is stopped (see Engine.start)."""
+        self.engine.start(pc, count)
 
-    # -- registers ---------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _segments(state: memoryview, *, user: bool) -> None:
-        cs = (traps.USER_CS, *traps.CS_USER_CACHE) if user else (traps.KERNEL_CS, *traps.CS_KERNEL_CACHE)
-        ss = (traps.USER_DS, *traps.SS_USER_CACHE) if user else (traps.KERNEL_DS, *traps.SS_KERNEL_CACHE)
-        _SEG.pack_into(state, _SEGS + 24 * _CS, *cs)
-        _SEG.pack_into(state, _SEGS + 24 * _SS, *ss)
-        state[_HFLAGS] = state[_HFLAGS] & ~3 | (3 if user else 0)
-
-    def enter_user(self, ip: int, sp: int, arguments: tuple[int, ...] = ()) -> None:
-        """Registers of a fresh user-mode task: `arguments` as a function's first ones, everything else zero."""
-        state = self.engine.load()
-        state[: 16 * 8] = bytes(16 * 8)
-        for offset, value in zip(_ARGUMENTS, arguments, strict=False):
-            _Q.pack_into(state, offset, value)
-        _Q.pack_into(state, _RSP, sp)
-        _Q.pack_into(state, _RIP, ip)
-        self._segments(state, user=True)
-        self.engine.store()
-        self.uc.reg_write(UC_X86_REG_RFLAGS, 2 | traps.X86_EFLAGS_IF)
-        self.write_msr(traps.MSR_GS_BASE, 0)
-        self.write_msr(traps.MSR_KERNEL_GS_BASE, self.gs_base)
-
-    def enter_kernel(self, ip: int, sp: int, arguments: tuple[int, ...] = ()) -> None:
-        """Registers for a kernel function at `ip`; the word at `sp` is its return address."""
-        state = self.engine.load()
-        for offset, value in zip(_ARGUMENTS, arguments, strict=False):
-            _Q.pack_into(state, offset, value & 0xFFFF_FFFF_FFFF_FFFF)
-        _Q.pack_into(state, _RSP, sp)
-        _Q.pack_into(state, _RIP, ip)
-        _Q.pack_into(state, 5 * 8, 0)
-        self._segments(state, user=False)
-        self.engine.store()
-
-    @property
-    def ip(self) -> int:
+    def pc(self) -> int:
         """RIP."""
-        value: int = _Q.unpack_from(self.engine.load(), _RIP)[0]
-        return value
+        return self.engine.read(ux.UC_X86_REG_RIP)
 
-    @property
     def sp(self) -> int:
         """RSP."""
-        value: int = _Q.unpack_from(self.engine.load(), _RSP)[0]
-        return value
+        return self.engine.read(ux.UC_X86_REG_RSP)
 
-    @property
     def result(self) -> int:
-        """RAX: what a function returned."""
-        value: int = _Q.unpack_from(self.engine.load(), _RAX)[0]
-        return value
+        """RAX."""
+        return self.engine.read(ux.UC_X86_REG_RAX)
 
-    # -- running -----------------------------------------------------------------------------------------------------
+    def enter_kernel(self, pc: int, sp: int, args: Sequence[int] = ()) -> None:
+        """Ring 0 at `pc` with stack `sp`, other registers zero, arguments by the C convention."""
+        engine = self.engine
+        engine.save()
+        q = engine.q
+        for i in range(16):
+            q[i] = 0
+        for register, value in zip(_ARG_REGS, args, strict=False):
+            q[register] = value & _M64
+        q[_RSP], q[_RIP] = sp, pc
+        self._set_ring0(engine.d)
+        self._set_segment(_SS, traps.KERNEL_DS, 0xFFFF_FFFF, traps.KERNEL_DS_FLAGS)
+        engine.restore()
+        engine.write(ux.UC_X86_REG_RFLAGS, 0x202)
 
-    def run(self, count: int = 0) -> None:
-        """Execute from the current state until something stops the engine; `count` instructions at most, 0: no limit.
+    def enter_call(self, function: int, args: Sequence[int], return_address: int) -> None:
+        """Arguments in registers, return address on the current stack, aligned as the ABI wants."""
+        engine = self.engine
+        engine.save()
+        q = engine.q
+        sp = (q[_RSP] & ~15) - 8
+        pa = self.translate(sp)
+        if pa is None:
+            raise EngineError(f"cpu{self.index}: no stack at {sp:#018x} for a call of {function:#018x}")
+        self.memory.write_u64(pa, return_address)
+        for register, value in zip(_ARG_REGS, args, strict=False):
+            q[register] = value & _M64
+        q[_RSP], q[_RIP] = sp, function
+        engine.restore()
 
-        KemuError subclasses raised by hooks come out here.
-        """
-        try:
-            self.uc.emu_start(self.ip, 0, 0, count)
-        except UcError as error:
-            raise TripleFaultError(f"CPU {self.number}: the engine stopped at {self.ip:#x}: {error}") from None
+    def system_registers(self) -> dict[str, int]:
+        """cr0, cr2, cr3, cr4, the segment bases and selectors, debug registers."""
+        read = self.engine.read
+        names = {"cr0": ux.UC_X86_REG_CR0, "cr2": ux.UC_X86_REG_CR2, "cr3": ux.UC_X86_REG_CR3, "cr4": ux.UC_X86_REG_CR4}
+        names |= {"fs": ux.UC_X86_REG_FS, "gs": ux.UC_X86_REG_GS, "ds": ux.UC_X86_REG_DS, "es": ux.UC_X86_REG_ES}
+        names |= {f"dr{i}": ux.UC_X86_REG_DR0 + i for i in (0, 1, 2, 3, 6, 7)}
+        found = {name: read(number) for name, number in names.items()}
+        found["fs_base"] = self.read_msr(MSR_FS_BASE)
+        found["gs_base"] = self.read_msr(MSR_GS_BASE)
+        found["kernel_gs_base"] = self.read_msr(MSR_KERNEL_GS_BASE)
+        return found
 
-    def stop(self) -> None:
-        """End run() after the current instruction."""
-        self.uc.emu_stop()
+    def _set_ring0(self, d: memoryview) -> None:
+        d[_HFLAGS] &= ~_HF_CPL & 0xFFFF_FFFF
+        self._set_segment(_CS, traps.KERNEL_CS, 0xFFFF_FFFF, traps.KERNEL_CS_FLAGS)
 
-    def flush_tlb(self) -> None:
-        """Forget every cached translation."""
-        self.uc.ctl_flush_tlb()
+    def _set_segment(self, at: int, selector: int, limit: int, flags: int) -> None:
+        d = self.engine.d
+        d[at] = selector
+        d[at + 2] = d[at + 3] = 0
+        d[at + 4] = limit
+        d[at + 5] = flags
 
-    def flush_code(self) -> None:
-        """Forget every translated block: code was written from outside."""
-        self.uc.ctl_flush_tb()
+    # -- memory as the CPU sees it -----------------------------------------------------------------------------------
+
+    def translate(self, va: int) -> int | None:
+        """Physical address of a kernel address by the page tables, None where a write would fault."""
+        read = self.memory.read_u64
+        table = self.kernel_root
+        for shift in (39, 30, 21, 12):
+            entry = read(table + (va >> shift & 511) * 8)
+            if not entry & 1 or not entry & 2:
+                return None
+            if shift == 12 or entry & 0x80 and shift != 39:
+                mask = (1 << shift) - 1
+                return entry & _PFN & ~mask | va & mask
+            table = entry & _PFN
+        return None
+
+    def _push(self, sp: int, words: list[int]) -> int | None:
+        """Store `words` at `sp` upwards; the address that faulted, or None."""
+        low = self.translate(sp)
+        size = 8 * len(words)
+        if (sp & 0xFFF) + size <= 0x1000:
+            if low is None:
+                return sp + size - 8
+            self.memory.write(low, (_PACK5 if len(words) == 5 else _PACK6).pack(*words))
+            return None
+        for i in reversed(range(len(words))):
+            pa = self.translate(sp + 8 * i)
+            if pa is None:
+                return sp + 8 * i
+            self.memory.write_u64(pa, words[i])
+        return None
 
     # -- exceptions --------------------------------------------------------------------------------------------------
 
-    def _write(self, va: int, data: bytes) -> bool:
-        """Push: store at `va` through the page tables, False where a page is missing or read-only."""
-        root, memory, done = self.root, self.memory, 0
-        while done < len(data):
-            at = va + done
-            walk = PGTABLE.walk(memory.read_u64, root, at)
-            if walk.pa is None or not walk.prot & 2:
-                return False
-            n = min(len(data) - done, PAGE_SIZE - at % PAGE_SIZE)
-            memory.write(walk.pa, data[done : done + n])
-            done += n
-        return True
+    def _on_interrupt(self, vector: int) -> None:
+        engine = self.engine
+        engine.save()
+        d = engine.d
+        soft = bool(d[self._is_int]) and vector != traps.X86_TRAP_PF
+        error = None if soft or vector not in traps.ERROR_CODE_VECTORS else d[self._error]
+        self._deliver(vector, error)
 
-    def _read(self, va: int, length: int) -> bytes:
-        walk = PGTABLE.walk(self.memory.read_u64, self.root, va)
-        if walk.pa is None:
-            raise TripleFaultError(f"CPU {self.number}: descriptor tables at {va:#x} are not mapped")
-        return self.memory.read(walk.pa, length)
+    def _deliver(self, vector: int, error: int | None) -> None:
+        """Deliver from the saved state; on a fault in the middle, what SDM table 6-5 says."""
+        while True:
+            bad = self._try_deliver(vector, error)
+            if bad is None:
+                return
+            if vector == traps.X86_TRAP_DF:
+                raise EngineError(f"cpu{self.index}: triple fault at {self.engine.q[_RIP]:#018x}")
+            kind, address = bad
+            self.engine.q[self._cr2] = address if kind == traps.X86_TRAP_PF else self.engine.q[self._cr2]
+            serial = vector != traps.X86_TRAP_PF and not (vector in traps.CONTRIBUTORY and kind != traps.X86_TRAP_PF)
+            vector, error = (kind, 2 if kind == traps.X86_TRAP_PF else 0) if serial else (traps.X86_TRAP_DF, 0)
 
-    def _on_interrupt(self, uc: Uc, vector: int, data: object) -> None:
-        state = self.engine.load()
-        software = bool(state[self._is_int])
-        error = None if software else struct.unpack_from("<i", state, self._error)[0] & 0xFFFFFFFF
-        self.deliver(vector, error)
-
-    def _on_invalid(self, uc: Uc, data: object) -> bool:
-        self.deliver(traps.X86_TRAP_UD, None)
-        return True
-
-    def deliver(self, vector: int, error: int | None) -> None:
-        """Take exception `vector` at the current instruction."""
-        if self.on_trap is not None:
-            self.on_trap(vector, error)
-        state = self.engine.load()
-        rip, rsp = _Q.unpack_from(state, _RIP)[0], _Q.unpack_from(state, _RSP)[0]
-        rflags = self.uc.reg_read(UC_X86_REG_RFLAGS)
-        cs = struct.unpack_from("<I", state, _SEGS + 24 * _CS)[0]
-        ss = struct.unpack_from("<I", state, _SEGS + 24 * _SS)[0]
-        user = state[_HFLAGS] & 3 == 3
-        for attempt in (vector, traps.X86_TRAP_DF):
-            gate = traps.read_gate(self._read(self.idt + attempt * 16, 16))
-            if gate is None:
-                continue
-            handler, ist = gate
-            if ist:
-                top = _Q.unpack(self._read(self.tss + traps.TSS_IST1 + (ist - 1) * 8, 8))[0]
-            elif user:
-                top = _Q.unpack(self._read(self.tss + traps.TSS_SP0, 8))[0]
-            else:
-                top = rsp
-            pushed = traps.frame(attempt, error if attempt == vector else 0, rip, cs, rflags, rsp, ss)
-            sp = (top & ~15) - len(pushed)
-            if self._write(sp, pushed):
-                break
+    def _try_deliver(self, vector: int, error: int | None) -> tuple[int, int] | None:
+        """None when done, else (vector of the fault that delivery met, its address)."""
+        engine = self.engine
+        q, d = engine.q, engine.d
+        low = self._idt[vector * 2]
+        if not low >> 47 & 1:
+            return traps.X86_TRAP_NP, 0
+        cpl = d[_HFLAGS] & 3
+        rip, rsp = q[_RIP], q[_RSP]
+        flags = engine.read(ux.UC_X86_REG_RFLAGS)
+        ist = low >> 32 & 7
+        if ist:
+            sp = int.from_bytes(self._tss[28 + 8 * ist : 36 + 8 * ist], "little")
+        elif cpl:
+            sp = int.from_bytes(self._tss[4:12], "little")
         else:
-            raise TripleFaultError(f"CPU {self.number}: exception {vector} at {rip:#x} cannot be delivered")
-        struct.pack_into("<i", state, self._old, -1)
-        _Q.pack_into(state, _RIP, handler)
-        _Q.pack_into(state, _RSP, sp)
-        self._segments(state, user=False)
-        self.engine.store()
-        cleared = traps.X86_EFLAGS_TF | traps.X86_EFLAGS_NT | traps.X86_EFLAGS_RF | traps.X86_EFLAGS_IF
-        self.uc.reg_write(UC_X86_REG_RFLAGS, rflags & ~cleared)
+            sp = rsp
+        words = [rip, d[_CS], flags, rsp, d[_SS]]
+        if error is not None:
+            words.insert(0, error)
+        sp = ((sp & ~15) - 8 * len(words)) & _M64
+        bad = self._push(sp, words)
+        if bad is not None:
+            return traps.X86_TRAP_PF, bad
+        self.traps += 1
+        if self.trace is not None:
+            address = q[self._cr2] if vector == traps.X86_TRAP_PF else 0
+            self.trace.append(TrapRecord(self.index, vector, error or 0, address, rip, cpl == 3))
+        d[self._old_exception] = 0xFFFF_FFFF
+        q[_RIP] = low & 0xFFFF | low >> 32 & 0xFFFF0000 | (self._idt[vector * 2 + 1] & 0xFFFF_FFFF) << 32
+        q[_RSP] = sp
+        q[_EFLAGS] &= ~(_DELIVERY_CLEARS | (0 if low >> 40 & 1 else EFLAGS_IF))
+        if cpl:
+            self._set_segment(_SS, 0, 0, 0)
+            self._set_ring0(d)
+        engine.restore()
+        return None
 
-    def _on_syscall(self, uc: Uc, data: object) -> None:
-        state = self.engine.load()
-        rip = _Q.unpack_from(state, _RIP)[0]
-        rflags = self.uc.reg_read(UC_X86_REG_RFLAGS)
-        _Q.pack_into(state, 1 * 8, rip + 2)
-        _Q.pack_into(state, 11 * 8, rflags)
-        _Q.pack_into(state, _RIP, self._lstar - 2)  # the engine adds the length of the instruction afterwards
-        self._segments(state, user=False)
-        self.engine.store()
-        uc.reg_write(UC_X86_REG_RFLAGS, rflags & ~traps.SYSCALL_MASK | 2)
+    def _hook_invalid(self) -> None:
+        """#UD, and accesses that page tables send outside RAM."""
+        engine = self.engine
+
+        def undefined(_uc: int, _user: int) -> bool:
+            try:
+                engine.save()
+                self._deliver(traps.X86_TRAP_UD, None)
+            except BaseException as error:  # noqa: BLE001 - carried over the C frames
+                engine.stop(error)
+            return True
+
+        def outside(_uc: int, _kind: int, address: int, _size: int, _value: int, _user: int) -> bool:
+            engine.stop(EngineError(f"cpu{self.index}: access to physical {address:#x}, which is no RAM"))
+            return False
+
+        engine._add(UC_HOOK_INSN_INVALID, InsnInvalidCallback(undefined), 1, 0)
+        engine._add(UC_HOOK_MEM_INVALID, MemCallback(outside), 1, 0)
+
+    def _hook_instruction(self, instruction: int, function: Callable[[], int]) -> None:
+        def callback(_uc: int, _user: int) -> int:
+            try:
+                return function()
+            except BaseException as error:  # noqa: BLE001 - carried over the C frames
+                self.engine.stop(error)
+                return 0
+
+        self.engine._add(UC_HOOK_INSN, InsnCallback(callback), 1, 0, ctypes.c_int(instruction))
+
+    def _on_syscall(self) -> int:
+        """SYSCALL: RCX, R11, RIP from LSTAR, ring 0, flags masked; the stack stays."""
+        engine = self.engine
+        engine.save()
+        q = engine.q
+        flags = engine.read(ux.UC_X86_REG_RFLAGS)
+        q[_RCX] = q[_RIP] + 2
+        q[_R11] = flags & ~EFLAGS_RF
+        q[_RIP] = (self.lstar - 2) & _M64  # Unicorn adds the instruction's length afterwards
+        self._set_ring0(engine.d)
+        self._set_segment(_SS, traps.KERNEL_DS, 0xFFFF_FFFF, traps.KERNEL_DS_FLAGS)
+        engine.restore()
+        engine.write(ux.UC_X86_REG_RFLAGS, flags & ~SYSCALL_MASK | 2)
+        return 0
+
+    lstar = 0
+
+    def set_syscall_entry(self, address: int) -> None:
+        """syscall_init(): STAR, LSTAR, SFMASK."""
+        self.lstar = address
+        self.write_msr(MSR_STAR, traps.USER32_CS << 48 | traps.KERNEL_CS << 32)
+        self.write_msr(MSR_LSTAR, address)
+        self.write_msr(MSR_SFMASK, SYSCALL_MASK)
+
+    def _on_rdtsc(self) -> int:
+        now = self.clock()
+        self.engine.write(ux.UC_X86_REG_RAX, now & 0xFFFF_FFFF)
+        self.engine.write(ux.UC_X86_REG_RDX, now >> 32)
+        return 1

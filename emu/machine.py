@@ -1,0 +1,133 @@
+"""The machine: RAM, two vCPUs and the gate through which guest text calls the kernel model.
+
+Mirrors no Linux file. It implements kernel_model.protocols.Guest. The gate is one address: guest stubs leave index and
+arguments in a per-CPU mailbox and step on it; the answer goes back the same way, so that no register of the engine
+is touched on the way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kernel_model.errors import BudgetExceededError
+from kernel_model.image import Image
+from kernel_model.memory import GuestMemory
+from kernel_model.mm.access import KernelSpace
+
+_CALL = struct.Struct("<7Q")  # index, args[6]
+_RESULT_OFFSET = 56
+NR_CPUS = 2
+CALL_RED_ZONE = 256  # left free below the interrupted code's stack pointer
+
+
+class Machine:
+    """vCPUs over one RAM. Addresses are guest virtual."""
+
+    def __init__(self, arch_name: str, memory: GuestMemory, space: KernelSpace, image: Image) -> None:
+        self.memory = memory
+        self.space = space
+        self.image = image
+        cpu_module = importlib.import_module(f"emu.cpu.{arch_name}")
+        self.cpus: list[Any] = [cpu_module.Cpu(number, memory) for number in range(NR_CPUS)]
+        self.current_cpu = 0
+        self._kcalls: Sequence[Callable[..., int]] = ()
+        self._names: list[str] = []
+        self.kcall_count = 0
+        self.on_kcall: Callable[[str, tuple[int, ...]], None] | None = None
+        self.idle_stacks: list[int] = []
+        self._depth = 0
+        self.budget = 0  # instructions that one run() may execute, 0: no limit
+        self._finished = False
+
+    def bind(self, table: list[tuple[str, str]], kcalls: Sequence[Callable[..., int]], mailboxes: list[int]) -> None:
+        """Connect the gate: `kcalls` by index, `mailboxes` the kernel address of each CPU's kcall_mailbox."""
+        self._kcalls = kcalls
+        self._names = [name for name, _ in table]
+        trap, stop = self.image.addresses["kcall_trap"], self.image.addresses["guest_call_return"]
+        for cpu, mailbox in zip(self.cpus, mailboxes, strict=True):
+            pa = self.space.translate(mailbox)
+            cpu.engine.hook_address(trap, self._gate(cpu.number, pa))
+            cpu.engine.hook_address(stop, self._return_hook(cpu))
+
+    def _gate(self, number: int, mailbox_pa: int) -> Callable[[], None]:
+        window = self.memory.view(mailbox_pa, 72)
+        unpack, pack = _CALL.unpack_from, struct.Struct("<Q").pack_into
+        machine = self
+
+        def gate() -> None:
+            index, *arguments = unpack(window, 0)
+            machine.current_cpu = number
+            machine.kcall_count += 1
+            if machine.on_kcall is not None:
+                machine.on_kcall(machine._names[index], tuple(arguments))
+            pack(window, _RESULT_OFFSET, machine._kcalls[index](*arguments))
+
+        return gate
+
+    def _return_hook(self, cpu: Any) -> Callable[[], None]:
+        def returned() -> None:
+            self._finished = True
+            cpu.stop()
+
+        return returned
+
+    # -- Guest protocol ----------------------------------------------------------------------------------------------
+
+    def symbol(self, name: str) -> int:
+        """Address of a symbol of the image; KeyError names it."""
+        return self.image.addresses[name]
+
+    def call(self, function: str | int, *args: int, return_address: int | None = None) -> int:
+        """Run a guest function on the current vCPU to its return; see kernel_model.protocols.Guest."""
+        cpu = self.cpus[self.current_cpu]
+        target = self.symbol(function) if isinstance(function, str) else function
+        outer = cpu.engine.snapshot()
+        nested = self._depth > 0
+        base = cpu.sp if nested else self.idle_stacks[cpu.number]
+        sp = (base - CALL_RED_ZONE) & ~15
+        stop = self.symbol("guest_call_return") if return_address is None else return_address
+        sp = cpu.push_return(sp, stop)
+        cpu.enter_kernel(target, sp, args)
+        self._depth += 1
+        try:
+            self._run_to_return(cpu, 0 if return_address is None else return_address)
+            result: int = cpu.result
+        finally:
+            self._depth -= 1
+            cpu.engine.resume(outer)
+        return result
+
+    def _run_to_return(self, cpu: Any, until: int) -> None:
+        self._finished = False
+        cpu.run(self.budget, until)
+        if until == 0 and not self._finished:
+            raise BudgetExceededError(
+                f"CPU {cpu.number}: the budget of {self.budget} instructions is used up at {cpu.ip:#x}"
+            )
+        self._finished = False
+
+    def run(self, cpu_number: int) -> None:
+        """Let a vCPU go on from its state until a task ends (TaskExit) or the budget is used up."""
+        cpu = self.cpus[cpu_number]
+        self.current_cpu = cpu_number
+        self._depth += 1
+        try:
+            cpu.run(self.budget, 0)
+        finally:
+            self._depth -= 1
+        raise BudgetExceededError(
+            f"CPU {cpu_number}: the budget of {self.budget} instructions is used up at {cpu.ip:#x}"
+        )
+
+    def flush_tlb_kernel_range(self, start: int, end: int) -> None:
+        """Invalidate [start, end) on every vCPU. The engines only know how to forget everything."""
+        for cpu in self.cpus:
+            cpu.flush_tlb()
+
+    def flush_icache_range(self, start: int, end: int) -> None:
+        """Code in [start, end) was written from outside."""
+        for cpu in self.cpus:
+            cpu.flush_code()
