@@ -1,7 +1,8 @@
 """An arm64 vCPU: EL1 and EL0 with the MMU on, and exceptions taken as the architecture says.
 
-Mirrors the Arm ARM's AArch64.TakeException() for exceptions to EL1: ESR, FAR, ELR, SPSR, PSTATE with PAN set (SCTLR.SPAN
-is 0), the stack pointer of EL1, the vector. Leaves out EL2, EL3, AArch32, interrupts, SError, debug exceptions.
+Mirrors the Arm ARM's AArch64.TakeException() for exceptions to EL1: ESR, FAR, ELR, SPSR, PSTATE with PAN set
+(SCTLR.SPAN is 0), the stack pointer of EL1, the vector. Leaves out EL2, EL3, AArch32, interrupts, SError, debug
+exceptions.
 
 Unicorn's reset state has EL1 as AArch32 and EL3 above it; `__init__` fixes that. The fields of QEMU's CPUARMState are
 found by sentinels, never by fixed offsets.
@@ -24,8 +25,20 @@ from kernel_model.memory import GuestMemory
 
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
 _KERNEL_PSTATE = traps.PSR_MODE_EL1H | traps.PSR_DAIF | traps.PSR_PAN
+_MODE_MASK = 0xF
 _BRK = 0xD4200000 | 0x5A5A << 5
 _BRK_SYNDROME = 0xF2005A5A
+# classes that write FAR_EL1
+_ADDRESS_CLASSES = frozenset(
+    (traps.EC_IABT_LOW, traps.EC_IABT_CUR, traps.EC_PC_ALIGN, traps.EC_DABT_LOW, traps.EC_DABT_CUR)
+)
+
+# system registers as (op0, op1, CRn, CRm, op2)
+_SCTLR_EL1, _CPACR_EL1 = (3, 0, 1, 0, 0), (3, 0, 1, 0, 2)
+_TTBR0_EL1, _TTBR1_EL1, _TCR_EL1 = (3, 0, 2, 0, 0), (3, 0, 2, 0, 1), (3, 0, 2, 0, 2)
+_SPSR_EL1, _ELR_EL1, _ESR_EL1, _FAR_EL1 = (3, 0, 4, 0, 0), (3, 0, 4, 0, 1), (3, 0, 5, 2, 0), (3, 0, 6, 0, 0)
+_MAIR_EL1, _VBAR_EL1, _TPIDR_EL1 = (3, 0, 10, 2, 0), (3, 0, 12, 0, 0), (3, 0, 13, 0, 4)
+_HCR_EL2, _SCR_EL3 = (3, 4, 1, 1, 0), (3, 6, 1, 1, 0)
 
 
 class Arm64Cpu:
@@ -46,8 +59,8 @@ class Arm64Cpu:
         self._hook_outside()
         self._locate()
         self._calibrating = False
-        self._write_system(traps.SCR_EL3, 0x531)  # RW, NS: EL1 is AArch64 and not secure
-        self._write_system(traps.HCR_EL2, 1 << 31)  # RW
+        self._write_system(_SCR_EL3, 0x431)  # RW, NS: EL1 is AArch64 and not secure; no HCE: hvc is undefined
+        self._write_system(_HCR_EL2, 1 << 31)  # RW
 
     # -- where QEMU keeps things -------------------------------------------------------------------------------------
 
@@ -61,10 +74,10 @@ class Arm64Cpu:
         self._pc = self._x + 32
         self._pstate = (x + 33 * 8) // 4  # pstate, aarch64, hflags: 32-bit words
         self._hflags = self._pstate + 2
-        self._esr = self._find_system(traps.ESR_EL1)
-        self._far = self._find_system(traps.FAR_EL1)
-        self._elr = self._find_system(traps.ELR_EL1)
-        self._spsr = self._find_system(traps.SPSR_EL1)
+        self._esr = self._find_system(_ESR_EL1)
+        self._far = self._find_system(_FAR_EL1)
+        self._elr = self._find_system(_ELR_EL1)
+        self._spsr = self._find_system(_SPSR_EL1)
         self._sp_el0 = self._find_register(ua.UC_ARM64_REG_SP_EL0)
         self._sp_el1 = self._sp_el0 + 1
         self._locate_exception()
@@ -112,15 +125,13 @@ class Arm64Cpu:
     def enable_mmu(self, root: int) -> None:
         """EL1 with the MMU on: `root` is the physical address of TTBR1's table; TTBR0 starts out the same."""
         self.kernel_root = root
-        self._write_system(traps.MAIR_EL1, traps.MAIR_EL1_SET)
-        self._write_system(traps.TCR_EL1, traps.TCR_EL1_SET)
-        self._write_system(traps.TTBR0_EL1, root)
-        self._write_system(traps.TTBR1_EL1, root)
-        self._write_system(traps.CPACR_EL1, 3 << 20)
-        sctlr = self.read_system(traps.SCTLR_EL1) & ~traps.SCTLR_SPAN
-        sctlr |= traps.SCTLR_M | traps.SCTLR_C | traps.SCTLR_I | traps.SCTLR_UCI
+        self._write_system(_MAIR_EL1, traps.MAIR_EL1)
+        self._write_system(_TCR_EL1, traps.TCR_EL1)
+        self._write_system(_TTBR0_EL1, root)
+        self._write_system(_TTBR1_EL1, root)
+        self._write_system(_CPACR_EL1, traps.CPACR_FPEN)
         self.engine.write(ua.UC_ARM64_REG_PSTATE, _KERNEL_PSTATE)
-        self._write_system(traps.SCTLR_EL1, sctlr)  # recomputes hflags, too
+        self._write_system(_SCTLR_EL1, traps.SCTLR_EL1)  # recomputes hflags, too
         self.engine.save()
         self._kernel_hflags = self.engine.d[self._hflags]
         self.engine.flush_tlb()
@@ -128,15 +139,15 @@ class Arm64Cpu:
     def set_vectors(self, address: int) -> None:
         """Write VBAR_EL1."""
         self._vbar = address
-        self._write_system(traps.VBAR_EL1, address)
+        self._write_system(_VBAR_EL1, address)
 
     def set_percpu_offset(self, offset: int) -> None:
         """Write TPIDR_EL1."""
-        self._write_system(traps.TPIDR_EL1, offset)
+        self._write_system(_TPIDR_EL1, offset)
 
     def set_user_root(self, root: int) -> None:
         """Write TTBR0_EL1; flushes the TLB."""
-        self._write_system(traps.TTBR0_EL1, root)
+        self._write_system(_TTBR0_EL1, root)
         self.engine.flush_tlb()
 
     # -- registers and running ---------------------------------------------------------------------------------------
@@ -186,14 +197,14 @@ class Arm64Cpu:
     def _set_el1(self) -> None:
         """The saved state's fields that make the exception level EL1h with PAN."""
         d = self.engine.d
-        d[self._pstate] = d[self._pstate] & ~traps.PSR_MODE_MASK | traps.PSR_MODE_EL1H | traps.PSR_PAN
+        d[self._pstate] = d[self._pstate] & ~_MODE_MASK | traps.PSR_MODE_EL1H | traps.PSR_PAN
         d[self._hflags] = self._kernel_hflags
 
     def system_registers(self) -> dict[str, int]:
         """ttbr0, ttbr1, esr, far, elr, spsr, sctlr, tcr, vbar, tpidr (all _EL1)."""
-        names = {"ttbr0": traps.TTBR0_EL1, "ttbr1": traps.TTBR1_EL1, "esr": traps.ESR_EL1, "far": traps.FAR_EL1}
-        names |= {"elr": traps.ELR_EL1, "spsr": traps.SPSR_EL1, "sctlr": traps.SCTLR_EL1, "tcr": traps.TCR_EL1}
-        names |= {"vbar": traps.VBAR_EL1, "tpidr": traps.TPIDR_EL1}
+        names = {"ttbr0": _TTBR0_EL1, "ttbr1": _TTBR1_EL1, "esr": _ESR_EL1, "far": _FAR_EL1}
+        names |= {"elr": _ELR_EL1, "spsr": _SPSR_EL1, "sctlr": _SCTLR_EL1, "tcr": _TCR_EL1}
+        names |= {"vbar": _VBAR_EL1, "tpidr": _TPIDR_EL1}
         return {name: self.read_system(register) for name, register in names.items()}
 
     # -- memory as the CPU sees it -----------------------------------------------------------------------------------
@@ -215,17 +226,18 @@ class Arm64Cpu:
         pstate = engine.read(ua.UC_ARM64_REG_PSTATE)
         esr = engine.d[self._syndrome]
         pc = q[self._pc]
-        user = pstate & traps.PSR_MODE_MASK == traps.PSR_MODE_EL0T
+        user = pstate & _MODE_MASK == traps.PSR_MODE_EL0T
         q[self._esr] = esr
-        far = q[self._far]
-        if traps.esr_ec(esr) in traps.ADDRESS_CLASSES:
-            far = q[self._far] = q[self._vaddress]
+        far = q[self._vaddress]
+        has_address = esr >> traps.ESR_EC_SHIFT in _ADDRESS_CLASSES
+        if has_address:
+            q[self._far] = far
         q[self._elr], q[self._spsr] = pc, pstate
         vector = traps.VECTOR_EL1H_SYNC
         if user:
             vector = traps.VECTOR_EL0_64_SYNC
             q[self._sp_el0], q[self._sp] = q[self._sp], q[self._sp_el1]
-        elif pstate & traps.PSR_MODE_MASK != traps.PSR_MODE_EL1H:
+        elif pstate & _MODE_MASK != traps.PSR_MODE_EL1H:
             raise EngineError(f"cpu{self.index}: exception {number} in mode {pstate & 15:#x} at {pc:#018x}")
         q[self._pc] = self._vbar + vector
         self._set_el1()
@@ -233,7 +245,7 @@ class Arm64Cpu:
         engine.write(ua.UC_ARM64_REG_PSTATE, _KERNEL_PSTATE)
         self.traps += 1
         if self.trace is not None:
-            self.trace.append(TrapRecord(self.index, traps.esr_ec(esr), esr, far, pc, user))
+            self.trace.append(TrapRecord(self.index, esr, 0, far if has_address else 0, pc, user))
 
     def _hook_outside(self) -> None:
         engine = self.engine
