@@ -10,7 +10,6 @@ from __future__ import annotations
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 from capstone.x86 import X86_OP_MEM
 
-from arch.interface import Prot
 from arch.x86_64 import oops
 from arch.x86_64.oops import PT_REGS_SIZE, Regs, SystemRegs
 from arch.x86_64.unwind import Stack, call_trace, read_regs, unwind
@@ -21,7 +20,6 @@ from kernel_model.sched.task import TaskExit
 from kernel_model.vsprintf import hash_pointer
 
 SIGKILL, SIGSEGV = 9, 11
-X86_PF_PROT, X86_PF_WRITE, X86_PF_INSTR = 1, 2, 0x10
 _STACK_SIZE = 16 << 10
 _CANONICAL_LOW, _CANONICAL_HIGH = 1 << 47, (1 << 64) - (1 << 47)
 
@@ -231,16 +229,6 @@ class X86Oops:
             segfault_line(task.mm, task.comm, task.pid, address, r.ip, r.sp, error_code, s.cpu_number()),
             oops.opcodes(r, s.read_code),
         )
-
-    @kcall
-    def spurious_kernel_fault(self, error_code: int, address: int) -> bool:
-        """int spurious_kernel_fault(): the tables allow the access by now."""
-        walk = self._system.init_mm.walk(address)
-        if walk.pa is None:
-            return False
-        if error_code & X86_PF_WRITE and not walk.prot & Prot.WRITE:
-            return False
-        return not (error_code & X86_PF_INSTR and not walk.prot & Prot.EXEC)
 
     @kcall
     def send_trap_signal(self, regs: int, sig: int, code: int) -> None:

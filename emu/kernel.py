@@ -1,0 +1,330 @@
+"""Boot, and what a person does with a booted kernel.
+
+    kernel = emu.boot(arch="x86_64", profile="v7.2")
+    result = kernel.run_user("touch", {"address": 0x1000})
+
+Mirrors init/main.c in the order of things: memory, page tables, per-CPU areas, exception tables, then tasks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import arch as arches
+import images
+from arch.interface import Prot
+from emu.machine import NR_CPUS, Machine
+from kernel_model import profiles
+from kernel_model.console import Console
+from kernel_model.errors import KemuError
+from kernel_model.golden import Golden
+from kernel_model.image import Image, load_image
+from kernel_model.kallsyms import Kallsyms
+from kernel_model.kcall import bind, collect, kcall
+from kernel_model.memory import GuestMemory
+from kernel_model.mm.access import KernelSpace
+from kernel_model.mm.fault import FaultHandler
+from kernel_model.mm.init_mm import mem_init
+from kernel_model.mm.kcalls import MmKcalls
+from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, setup_stack
+from kernel_model.mm.objects import GuestObjects
+from kernel_model.mm.signals import SigInfo
+from kernel_model.mm.slab import Slab
+from kernel_model.mm.uaccess import UserSpace
+from kernel_model.mm.vma import MmRegistry, MmStruct
+from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.oops.common import System
+from kernel_model.panic import Taint
+from kernel_model.sched.task import Task, TaskExit, Tasks
+from kernel_model.signals import Signals
+from kernel_model.types import Btf, Types
+
+IMAGES = Path(images.__file__).parent
+RAM_SIZE = 256 << 20
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class UserResult:
+    """How a user program ended."""
+
+    exit_code: int | None  # None where a signal or an oops ended it
+    signal: SigInfo | None
+    oops: bool
+    panic: bool
+    dmesg: str  # what the kernel logged meanwhile
+    values: dict[str, bytes] = field(default_factory=dict)  # contents of the variables that were asked for
+
+
+class _Clock:
+    """Virtual time: every reading moves it on, so that loops that wait for it end. Nanoseconds."""
+
+    def __init__(self, step: int = 1_000_000) -> None:
+        self.now = 1_000_000_000
+        self._step = step
+
+    def read(self) -> int:
+        self.now += self._step
+        return self.now
+
+
+class Kernel:
+    """One booted kernel. Use `boot()`."""
+
+    def __init__(self, arch_name: str, profile_name: str) -> None:
+        try:
+            self.arch = arches.get(arch_name)
+        except ValueError as error:
+            raise KemuError(str(error)) from None
+        self.profile = profiles.get(profile_name)
+        self.image = _image(arch_name)
+        layout = self.arch.layout
+        self.memory = GuestMemory(RAM_SIZE, layout.phys_base)
+        reserved = [(s.pa & -PAGE, s.pa + s.size + PAGE - 1 & -PAGE, "kernel image") for s in self.image.segments]
+        self.init_mm = mem_init(self.memory, layout, self.arch.pgtable, _merge(reserved))
+        self._load_image()
+        self.space = KernelSpace(self.init_mm)
+        self.slab = Slab(self.init_mm)
+        self.vmalloc = Vmalloc(self.init_mm)
+        self.types = Types(Btf(self.image.section_data(".BTF"), self.image.name), self.space)
+        self.objects = GuestObjects(self.slab, self.types)
+        self.machine = Machine(arch_name, self.memory, self.space, self.image)
+        self.init_mm.flush_tlb_kernel_range = self.machine.flush_tlb_kernel_range
+        self.kallsyms = Kallsyms(self.image)
+        self.console = Console()
+        self.clock = _Clock()
+        self.mms = MmRegistry()
+        zero_page = self.init_mm.pages.alloc_pages(0, "empty_zero_page", zero=True)
+        self.faults = FaultHandler(zero_page)
+        self.tasks = Tasks(self.types, self.vmalloc, self.slab)
+        self._current: list[Task | None] = [None] * NR_CPUS
+        self._boot_arch = importlib.import_module(f"emu.boot_{arch_name}")
+        self.system = System(
+            self.profile, self.console, self.kallsyms, self.space, self.init_mm, Taint(), self.current_task,
+            lambda: self.machine.cpus[self.machine.current_cpu], lambda: self.machine.current_cpu,
+            self._bug_table(), hardware=self._boot_arch.HARDWARE,
+        )
+        self.arch_boot = self._boot_arch.ArchBoot(self)
+        self._percpu_offsets: list[int] = []
+        self._setup_cpus()
+        self._write_variables()
+        self._subsystems: list[object] = []
+        self._bind()
+
+    # -- boot --------------------------------------------------------------------------------------------------------
+
+    def _load_image(self) -> None:
+        for segment in self.image.segments:
+            self.memory.write(segment.pa, segment.data)
+            prot = Prot.READ
+            prot |= Prot.WRITE if segment.writable else Prot(0)
+            prot |= Prot.EXEC if segment.executable else Prot(0)
+            low, high = segment.va & -PAGE, segment.va + segment.size + PAGE - 1 & -PAGE
+            if segment.executable and segment.va == self.arch.layout.kernel_text:
+                high = high + (2 << 20) - 1 & -(2 << 20)  # text is mapped by 2 MiB blocks, as STRICT_KERNEL_RWX does
+            self.init_mm.map_image(low, segment.pa & -PAGE, high - low, prot)
+
+    def _bug_table(self) -> tuple[int, int]:
+        start = self.image.addresses.get("__start___bug_table", 0)
+        return start, self.image.addresses.get("__stop___bug_table", 0) - start
+
+    def _setup_cpus(self) -> None:
+        start, end = self.image.addresses["__per_cpu_start"], self.image.addresses["__per_cpu_end"]
+        template = self.space.read(start, end - start)
+        for number in range(NR_CPUS):
+            area = self.slab.kzalloc(max(len(template), PAGE), f"per-CPU area {number}")
+            self.space.write(area, template)
+            offset = (area - start) & 0xFFFF_FFFF_FFFF_FFFF
+            self._percpu_offsets.append(offset)
+            self.space.write_u64(self.image.addresses["__per_cpu_offset"] + 8 * number, offset)
+            self.arch_boot.setup_cpu(number, offset)
+            idle = self.tasks.create(f"swapper/{number}", None, pid=0)
+            self.machine.idle_stacks.append(idle.stack_top)
+            self.space.write(self.percpu("cpu_number", number), number.to_bytes(4, "little"))
+            self._switch(number, idle)
+
+    def percpu(self, variable: str, cpu: int) -> int:
+        """Address of a CPU's copy of a per-CPU variable."""
+        return (self.image.addresses[variable] + self._percpu_offsets[cpu]) & 0xFFFF_FFFF_FFFF_FFFF
+
+    def _write_variables(self) -> None:
+        symbol = self.machine.symbol
+        self.types.view("mm_struct", symbol("init_mm")).pgd = self.init_mm.phys_to_virt(self.init_mm.pgd)
+        features = self.types.view("kernel_features", symbol("kernel_features"))
+        features.arena_scratch = self.profile.scratch is not profiles.Scratch.NONE
+        features.arena_scratch_replace = self.profile.scratch is profiles.Scratch.REPLACE
+        features.stream_error_limit = self.profile.stream_error_limit or 0
+        self.space.write_u64(symbol("bpf_jit_start"), self.arch.layout.modules_start)
+        self.space.write_u64(symbol("bpf_jit_end"), self.arch.layout.modules_end)
+
+    def _bind(self) -> None:
+        direct_hole = self.init_mm.phys_to_virt(self.memory.base) + (64 << 40)
+        self._subsystems = [
+            _MachineKcalls(self.machine),
+            MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
+            Signals(self.clock.read),
+            Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
+                   self.machine.symbol("golden_file"), direct_hole),
+            self.arch_boot.oops(),
+            *self._bpf_subsystems(),
+        ]
+        table = self.image.kcall_table()
+        mailboxes = [self.percpu("kcall_mailbox", cpu) for cpu in range(NR_CPUS)]
+        self.machine.bind(table, bind(table, collect(self._subsystems)), mailboxes)
+
+    def _bpf_subsystems(self) -> list[object]:
+        from kernel_model.bpf.core import Bpf
+
+        self.bpf = Bpf(self)
+        return self.bpf.subsystems()
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    def current_task(self) -> Task:
+        """`current` of the CPU that executes."""
+        task = self._current[self.machine.current_cpu]
+        assert task is not None
+        return task
+
+    def user_space(self) -> UserSpace | None:
+        """Memory of the current task's process, None in a kernel thread."""
+        mm = self.current_task().mm
+        return UserSpace(mm, self.faults) if mm is not None else None
+
+    def _switch(self, cpu: int, task: Task) -> None:
+        self._current[cpu] = task
+        self.space.write_u64(self.percpu("current_task", cpu), task.address)
+        self.space.write_u64(self.percpu("cpu_current_top_of_stack", cpu), task.stack_top)
+        self.arch_boot.switch_to(cpu, task)
+
+    def exec(self, program: str, comm: str | None = None) -> tuple[Task, Image]:
+        """A new process that runs images/user/<program>, not yet started."""
+        image = _user_image(program, self.arch.name)
+        mm = MmStruct(self.init_mm, self.objects, comm or program)
+        mm.flush = lambda start, end: self.machine.flush_tlb_kernel_range(start, end)
+        self.mms.add(mm)
+        space = UserSpace(mm, self.faults)
+        for segment in image.segments:
+            prot = 1 | (2 if segment.writable else 0) | (4 if segment.executable else 0)
+            low, high = segment.va & -PAGE, segment.va + segment.size + PAGE - 1 & -PAGE
+            do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
+            space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
+        setup_stack(mm)
+        return self.tasks.create(comm or program, mm), image
+
+    def run_user(
+        self, program: str, variables: Mapping[str, bytes | int] | None = None, *, comm: str | None = None,
+        cpu: int = 0, read: Mapping[str, int] | None = None, started: tuple[Task, Image] | None = None,
+    ) -> UserResult:
+        """Run a user program to its end on a CPU.
+
+        `variables` are written before it starts (ints as 8 bytes), `read` names variables and their sizes to hand
+        back. `started` continues what exec() prepared.
+        """
+        task, image = started or self.exec(program, comm)
+        assert task.mm is not None
+        space = UserSpace(task.mm, self.faults)
+        for name, value in (variables or {}).items():
+            space.poke(image.addresses[name], value if isinstance(value, bytes) else value.to_bytes(8, "little"))
+        ended, dmesg = self._run_task(task, cpu, image.addresses["_start"])
+        values = {name: space.read(image.addresses[name], size) for name, size in (read or {}).items()}
+        self._reap(task)
+        code = None if ended.signal or ended.oops else ended.code >> 8
+        return UserResult(code, ended.signal, ended.oops, ended.panic, dmesg, values)
+
+    def _run_task(self, task: Task, cpu: int, ip: int) -> tuple[TaskExit, str]:
+        before = len(self.console.lines)
+        previous = self._current[cpu]
+        assert previous is not None and task.mm is not None
+        self.machine.current_cpu = cpu
+        self._switch(cpu, task)
+        self.machine.cpus[cpu].enter_user(ip, (task.mm.task_size & -PAGE) - 256)
+        try:
+            self.machine.run(cpu)
+        except TaskExit as exit_:
+            ended = exit_
+        finally:
+            self._switch(cpu, previous)
+        return ended, "".join(line + "\n" for line in self.console.lines[before:])
+
+    def _reap(self, task: Task) -> None:
+        """release_task() and mmput(): stack, task_struct and address space go."""
+        if task.mm is not None:
+            self.mms.remove(task.mm)
+            task.mm.exit_mmap()
+        self.vmalloc.vfree(task.stack)
+        self.slab.kfree(task.address)
+        del self.tasks.by_address[task.address]
+
+    def insmod(self, name: str, taint: str = "O") -> None:
+        """Count a module as loaded: its text is part of the image; oopses list it and its taint."""
+        if not any(section.startswith(f".module.{name}.") for section in self.image.sections):
+            raise KemuError(f"no module {name} in {self.image.name}")
+        self.system.modules.append((name, taint))
+        for letter in taint:
+            self.system.taint.add(letter)
+
+    def write_golden(self, case: str, cpu: int = 0) -> UserResult:
+        """`echo case > /sys/kernel/debug/golden/trig`: provoke one of module golden's faults."""
+        variables = {"text": case.encode().ljust(64, b"\0"), "length": len(case)}
+        return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
+
+    def dmesg(self) -> str:
+        """The kernel log so far."""
+        return self.console.text()
+
+
+class _MachineKcalls:
+    """kcalls that the machine itself answers."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    @kcall
+    def flush_tlb_kernel_range(self, start: int, end: int) -> None:
+        """void flush_tlb_kernel_range(unsigned long start, unsigned long end): on every CPU."""
+        self._machine.flush_tlb_kernel_range(start, end)
+
+
+_IMAGES: dict[Path, Any] = {}
+
+
+def _cached(path: Path) -> Image:
+    """Images never change while we run: read each once."""
+    if path not in _IMAGES:
+        _IMAGES[path] = load_image(path)
+    found: Image = _IMAGES[path]
+    return found
+
+
+def _image(arch_name: str) -> Image:
+    return _cached(IMAGES / f"vmlinux.{arch_name}")
+
+
+def _user_image(program: str, arch_name: str) -> Image:
+    path = IMAGES / "user" / f"{program}.{arch_name}"
+    if not path.exists():
+        raise KemuError(f"no user program {program!r}: images/user has no {path.name}")
+    return _cached(path)
+
+
+def _merge(ranges: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    out: list[tuple[int, int, str]] = []
+    for start, end, owner in sorted(ranges):
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]), owner)
+        else:
+            out.append((start, end, owner))
+    return out
+
+
+def boot(arch: str = "x86_64", profile: str = profiles.DEFAULT) -> Kernel:
+    """Boot a virtual kernel: `arch` is "x86_64" or "arm64", `profile` a name of `kemu profiles`.
+
+    Raises KemuError for unknown names and MissingSymbolsError for an image that calls what nobody implements.
+    """
+    return Kernel(arch, profile)
