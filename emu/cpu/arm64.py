@@ -1,257 +1,275 @@
-"""An arm64 vCPU: EL1 and EL0 with the MMU on, and exceptions taken as the architecture says.
+"""An arm64 vCPU: EL1 and EL0 with the MMU on, and exceptions taken to EL1 as the hardware does.
 
-Mirrors the Arm ARM's AArch64.TakeException() for exceptions to EL1: ESR, FAR, ELR, SPSR, PSTATE with PAN set
-(SCTLR.SPAN is 0), the stack pointer of EL1, the vector. Leaves out EL2, EL3, AArch32, interrupts, SError, debug
-exceptions.
+Mirrors the Arm ARM's AArch64.TakeException(): ESR_EL1, FAR_EL1, SPSR_EL1, ELR_EL1, PSTATE with PAN set (SCTLR.SPAN is
+0), the stack pointer of EL1, the vector. Leaves out EL2, EL3, interrupts, SErrors, debug exceptions other than BRK.
 
-Unicorn's reset state has EL1 as AArch32 and EL3 above it; `__init__` fixes that. The fields of QEMU's CPUARMState are
-found by sentinels, never by fixed offsets.
+Unicorn's reset state has EL1 as AArch32; `reset` fixes that. The fields of QEMU's CPUARMState are found by sentinels.
 """
 
 from __future__ import annotations
 
+import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from unicorn import UC_ARCH_ARM64, UC_HOOK_MEM_INVALID, UC_MODE_ARM
+from unicorn import UC_ARCH_ARM64, UC_HOOK_INTR, UC_HOOK_MEM_INVALID, UC_MODE_ARM
 from unicorn import arm64_const as ua
 
 from arch.arm64 import traps
-from arch.arm64.pgtable import PGTABLE
-from arch.interface import Prot
-from emu.cpu.engine import Engine, EngineError, MemCallback
-from emu.cpu.interface import TrapRecord
+from emu.cpu.engine import Engine, EngineError, MemCallback, uc_reg_read, uc_reg_write
 from kernel_model.memory import GuestMemory
 
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
-_KERNEL_PSTATE = traps.PSR_MODE_EL1H | traps.PSR_DAIF | traps.PSR_PAN
-_MODE_MASK = 0xF
-_BRK = 0xD4200000 | 0x5A5A << 5
-_BRK_SYNDROME = 0xF2005A5A
-# classes that write FAR_EL1
-_ADDRESS_CLASSES = frozenset(
-    (traps.EC_IABT_LOW, traps.EC_IABT_CUR, traps.EC_PC_ALIGN, traps.EC_DABT_LOW, traps.EC_DABT_CUR)
-)
+_EXCP_PREFETCH, _EXCP_DATA = 3, 4  # QEMU's exception numbers (target/arm/cpu.h)
 
-# system registers as (op0, op1, CRn, CRm, op2)
-_SCTLR_EL1, _CPACR_EL1 = (3, 0, 1, 0, 0), (3, 0, 1, 0, 2)
-_TTBR0_EL1, _TTBR1_EL1, _TCR_EL1 = (3, 0, 2, 0, 0), (3, 0, 2, 0, 1), (3, 0, 2, 0, 2)
-_SPSR_EL1, _ELR_EL1, _ESR_EL1, _FAR_EL1 = (3, 0, 4, 0, 0), (3, 0, 4, 0, 1), (3, 0, 5, 2, 0), (3, 0, 6, 0, 0)
-_MAIR_EL1, _VBAR_EL1, _TPIDR_EL1 = (3, 0, 10, 2, 0), (3, 0, 12, 0, 0), (3, 0, 13, 0, 4)
-_HCR_EL2, _SCR_EL3 = (3, 4, 1, 1, 0), (3, 6, 1, 1, 0)
+# (op0, op1, CRn, CRm, op2)
+SYSREGS: dict[str, tuple[int, int, int, int, int]] = {
+    "scr_el3": (3, 6, 1, 1, 0),
+    "hcr_el2": (3, 4, 1, 1, 0),
+    "mair_el1": (3, 0, 10, 2, 0),
+    "tcr_el1": (3, 0, 2, 0, 2),
+    "ttbr0_el1": (3, 0, 2, 0, 0),
+    "ttbr1_el1": (3, 0, 2, 0, 1),
+    "cpacr_el1": (3, 0, 1, 0, 2),
+    "sctlr_el1": (3, 0, 1, 0, 0),
+    "vbar_el1": (3, 0, 12, 0, 0),
+    "esr_el1": (3, 0, 5, 2, 0),
+    "far_el1": (3, 0, 6, 0, 0),
+    "elr_el1": (3, 0, 4, 0, 1),
+    "spsr_el1": (3, 0, 4, 0, 0),
+    "tpidr_el1": (3, 0, 13, 0, 4),
+    "tpidr_el0": (3, 3, 13, 0, 2),
+    "midr_el1": (3, 0, 0, 0, 0),
+}
 
 
-class Arm64Cpu:
-    """One vCPU."""
+class _CpReg(ctypes.Structure):
+    """uc_arm64_cp_reg."""
 
-    def __init__(self, index: int, memory: GuestMemory) -> None:
-        self.index = index
+    _fields_ = [
+        ("crn", ctypes.c_uint32),
+        ("crm", ctypes.c_uint32),
+        ("op0", ctypes.c_uint32),
+        ("op1", ctypes.c_uint32),
+        ("op2", ctypes.c_uint32),
+        ("val", ctypes.c_uint64),
+    ]
+
+
+class Cpu:
+    """vCPU `number`. `on_trap(syndrome, None)` hears of every exception."""
+
+    def __init__(self, number: int, memory: GuestMemory) -> None:
+        self.number = number
         self.memory = memory
         self.engine = engine = Engine(UC_ARCH_ARM64, UC_MODE_ARM, ua.UC_CPU_ARM64_MAX, memory)
-        self.traps = 0
-        self.trace: list[TrapRecord] | None = None
-        self.clock: Callable[[], int] = lambda: 0
-        self.kernel_root = 0
-        self._vbar = 0
-        self._kernel_hflags = 0
-        self._calibrating = True
-        engine.hook_interrupts(self._on_interrupt)
-        self._hook_outside()
+        self.trap_count = 0
+        self.on_trap: Callable[[int, int | None], None] | None = None
+        self.root = self.vbar = 0
+        self.pan = True
+        self._registers = {name: _CpReg(n[2], n[3], n[0], n[1], n[4], 0) for name, n in SYSREGS.items()}
+        self._vbar_register = ctypes.byref(self._registers["vbar_el1"])
         self._locate()
-        self._calibrating = False
-        self._write_system(_SCR_EL3, 0x431)  # RW, NS: EL1 is AArch64 and not secure; no HCE: hvc is undefined
-        self._write_system(_HCR_EL2, 1 << 31)  # RW
+        engine.hook_interrupts(self._on_interrupt)
+
+        def outside(_uc: int, _kind: int, address: int, _size: int, _value: int, _user: int) -> bool:
+            engine.stop(EngineError(f"CPU {number}: access to physical {address:#x}, which is no RAM"))
+            return False
+
+        engine._add(UC_HOOK_MEM_INVALID, MemCallback(outside), 1, 0)
 
     # -- where QEMU keeps things -------------------------------------------------------------------------------------
 
     def _locate(self) -> None:
         engine = self.engine
-        engine.write(ua.UC_ARM64_REG_X0, 0x1111_2222_3333_4444)
-        engine.write(ua.UC_ARM64_REG_X1, 0x1111_2222_3333_5555)
-        x = engine.find(struct.pack("<2Q", 0x1111_2222_3333_4444, 0x1111_2222_3333_5555))
-        self._x = x // 8
+        sentinels = iter(range(0x5A5A_0000_1234_0000, 0x5A5A_0000_1235_0000, 0x10))
+        self._x = self._place(sentinels, lambda v: engine.write(ua.UC_ARM64_REG_X0, v))
         self._sp = self._x + 31
         self._pc = self._x + 32
-        self._pstate = (x + 33 * 8) // 4  # pstate, aarch64, hflags: 32-bit words
-        self._hflags = self._pstate + 2
-        self._esr = self._find_system(_ESR_EL1)
-        self._far = self._find_system(_FAR_EL1)
-        self._elr = self._find_system(_ELR_EL1)
-        self._spsr = self._find_system(_SPSR_EL1)
-        self._sp_el0 = self._find_register(ua.UC_ARM64_REG_SP_EL0)
+        self._sp_el0 = self._place(sentinels, lambda v: engine.write(ua.UC_ARM64_REG_SP_EL0, v))
         self._sp_el1 = self._sp_el0 + 1
-        self._locate_exception()
-        engine.write(ua.UC_ARM64_REG_X0, 0)
-        engine.write(ua.UC_ARM64_REG_X1, 0)
+        self._elr = self._place(sentinels, lambda v: self.write_sysreg("elr_el1", v))
+        self._far = self._place(sentinels, lambda v: self.write_sysreg("far_el1", v))
+        self._esr = self._place(sentinels, lambda v: self.write_sysreg("esr_el1", v))
+        self._spsr = self._place(sentinels, lambda v: self.write_sysreg("spsr_el1", v))
+        self._locate_syndrome()
 
-    def _find_system(self, register: tuple[int, ...]) -> int:
-        sentinel = 0x5A5A_1234_A5A5_4321
-        self._write_system(register, sentinel)
-        at = self.engine.find(struct.pack("<Q", sentinel)) // 8
-        self._write_system(register, 0)
+    def _place(self, sentinels: Iterator[int], write: Callable[[int], None]) -> int:
+        value = next(sentinels)
+        write(value)
+        at = self.engine.find(struct.pack("<Q", value)) // 8
+        write(0)
         return at
 
-    def _find_register(self, register: int) -> int:
-        sentinel = 0x5A5A_1234_A5A5_8760
-        self.engine.write(register, sentinel)
-        at = self.engine.find(struct.pack("<Q", sentinel)) // 8
-        self.engine.write(register, 0)
-        return at
-
-    def _locate_exception(self) -> None:
-        """Run a brk with the MMU off: its syndrome shows where env->exception is."""
-        memory, engine = self.memory, self.engine
+    def _locate_syndrome(self) -> None:
+        """env->exception {syndrome u32, fsr u32, vaddress u64, target_el u32}: run `brk #0x5a5a` with the MMU off."""
+        engine, memory = self.engine, self.memory
         old = memory.read_u32(memory.base)
-        memory.write_u32(memory.base, _BRK)
-        engine.start(memory.base)
+        memory.write_u32(memory.base, 0xD4200000 | 0x5A5A << 5)
+        hook = engine.uc.hook_add(UC_HOOK_INTR, lambda uc, _number, _user: uc.emu_stop())
+        engine.start(memory.base, 1)
+        engine.uc.hook_del(hook)
+        at = engine.find(struct.pack("<I", 0xF2005A5A))
+        self._syndrome, self._vaddress = at // 4, (at + 8) // 8
         memory.write_u32(memory.base, old)
-        at = engine.find(struct.pack("<I", _BRK_SYNDROME))
-        self._syndrome = at // 4
-        self._vaddress = (at + 8) // 8
         engine.flush_code()
 
     # -- setting up --------------------------------------------------------------------------------------------------
 
-    def _write_system(self, register: tuple[int, ...], value: int) -> None:
-        op0, op1, crn, crm, op2 = register
-        self.engine.uc.reg_write(ua.UC_ARM64_REG_CP_REG, (crn, crm, op0, op1, op2, value))
+    def write_sysreg(self, name: str, value: int) -> None:
+        """MSR, without side effects on the TLB."""
+        register = self._registers[name]
+        register.val = value & _M64
+        uc_reg_write(self.engine.handle, ua.UC_ARM64_REG_CP_REG, ctypes.byref(register))
 
-    def read_system(self, register: tuple[int, ...]) -> int:
+    def read_sysreg(self, name: str) -> int:
         """MRS."""
-        op0, op1, crn, crm, op2 = register
-        value: int = self.engine.uc.reg_read(ua.UC_ARM64_REG_CP_REG, (crn, crm, op0, op1, op2))
+        register = self._registers[name]
+        uc_reg_read(self.engine.handle, ua.UC_ARM64_REG_CP_REG, ctypes.byref(register))
+        value: int = register.val
         return value
 
-    def enable_mmu(self, root: int) -> None:
-        """EL1 with the MMU on: `root` is the physical address of TTBR1's table; TTBR0 starts out the same."""
-        self.kernel_root = root
-        self._write_system(_MAIR_EL1, traps.MAIR_EL1)
-        self._write_system(_TCR_EL1, traps.TCR_EL1)
-        self._write_system(_TTBR0_EL1, root)
-        self._write_system(_TTBR1_EL1, root)
-        self._write_system(_CPACR_EL1, traps.CPACR_FPEN)
-        self.engine.write(ua.UC_ARM64_REG_PSTATE, _KERNEL_PSTATE)
-        self._write_system(_SCTLR_EL1, traps.SCTLR_EL1)  # recomputes hflags, too
-        self.engine.save()
-        self._kernel_hflags = self.engine.d[self._hflags]
+    def reset(self, ttbr0: int, ttbr1: int, vectors: int, tpidr_el1: int, *, pan: bool = True) -> None:
+        """EL1 with translation on: root tables of user and kernel half (physical), vectors, per-CPU base."""
+        self.pan, self.vbar, self.root = pan, vectors, ttbr0
+        values = {
+            "scr_el3": 0x431,  # RW, NS: without RW the walker takes EL1 for AArch32; no HCE: hvc is undefined
+            "hcr_el2": 1 << 31,
+            "mair_el1": traps.MAIR_EL1,
+            "tcr_el1": traps.TCR_EL1,
+            "ttbr0_el1": ttbr0,
+            "ttbr1_el1": ttbr1,
+            "cpacr_el1": traps.CPACR_FPEN,
+            "vbar_el1": vectors,
+            "tpidr_el1": tpidr_el1,
+            "sctlr_el1": traps.SCTLR_EL1 | (0 if pan else traps.SCTLR_SPAN),
+        }
+        for name, value in values.items():
+            self.write_sysreg(name, value)
+        self._write_pstate(traps.PSR_MODE_EL1H | (traps.PSR_PAN if pan else 0))
         self.engine.flush_tlb()
 
-    def set_vectors(self, address: int) -> None:
-        """Write VBAR_EL1."""
-        self._vbar = address
-        self._write_system(_VBAR_EL1, address)
+    def set_kernel_stack(self, top: int) -> None:
+        """SP_EL1: the stack that exceptions from EL0 use. Only while the CPU is in EL0; see enter_user()."""
+        self.engine.save()
+        self.engine.q[self._sp_el1] = top
+        self.engine.restore()
 
-    def set_percpu_offset(self, offset: int) -> None:
-        """Write TPIDR_EL1."""
-        self._write_system(_TPIDR_EL1, offset)
-
-    def set_user_root(self, root: int) -> None:
-        """Write TTBR0_EL1; flushes the TLB."""
-        self._write_system(_TTBR0_EL1, root)
+    def set_root(self, pa: int) -> None:
+        """Write TTBR0_EL1: switch to the user address space whose root table is at `pa`; flushes the TLB."""
+        self.root = pa
+        self.write_sysreg("ttbr0_el1", pa)
         self.engine.flush_tlb()
 
     # -- registers and running ---------------------------------------------------------------------------------------
 
-    def run(self, pc: int, count: int = 0) -> None:
-        """Run from `pc` until the engine is stopped (see Engine.start)."""
-        self.engine.start(pc, count)
+    def run(self, count: int = 0, until: int = 0) -> None:
+        """Execute from the current state until something stops the engine; `count` instructions at most, 0: no limit;
+        not beyond address `until`, 0: none. KemuError subclasses raised by hooks come out here."""
+        self.engine.start(self.ip, count, until)
 
-    def pc(self) -> int:
-        """The program counter."""
+    def stop(self) -> None:
+        """End run() after the current instruction."""
+        self.engine.stop()
+
+    @property
+    def ip(self) -> int:
+        """PC."""
         return self.engine.read(ua.UC_ARM64_REG_PC)
 
+    @property
     def sp(self) -> int:
         """SP of the current exception level."""
         return self.engine.read(ua.UC_ARM64_REG_SP)
 
+    @property
     def result(self) -> int:
-        """X0."""
+        """X0: what a function returned."""
         return self.engine.read(ua.UC_ARM64_REG_X0)
 
-    def enter_kernel(self, pc: int, sp: int, args: Sequence[int] = ()) -> None:
-        """EL1h at `pc` with stack `sp`, PAN set, interrupts on, other registers zero, arguments in X0 and up."""
-        engine = self.engine
-        engine.save()
-        q = engine.q
-        for i in range(31):
-            q[self._x + i] = 0
-        for i, value in enumerate(args):
-            q[self._x + i] = value & _M64
-        q[self._sp], q[self._pc] = sp, pc
-        self._set_el1()
-        engine.restore()
-        engine.write(ua.UC_ARM64_REG_PSTATE, traps.PSR_MODE_EL1H | traps.PSR_PAN)
+    @property
+    def fault_address(self) -> int:
+        """FAR_EL1."""
+        return self.read_sysreg("far_el1")
 
-    def enter_call(self, function: int, args: Sequence[int], return_address: int) -> None:
-        """Arguments in X0 and up, return address in X30, stack aligned."""
-        engine = self.engine
-        engine.save()
-        q = engine.q
-        for i, value in enumerate(args):
-            q[self._x + i] = value & _M64
-        q[self._x + 30] = return_address
-        q[self._sp] &= ~15 & _M64
-        q[self._pc] = function
-        engine.restore()
+    def flush_tlb(self) -> None:
+        """Forget every cached translation."""
+        self.engine.flush_tlb()
 
-    def _set_el1(self) -> None:
-        """The saved state's fields that make the exception level EL1h with PAN."""
-        d = self.engine.d
-        d[self._pstate] = d[self._pstate] & ~_MODE_MASK | traps.PSR_MODE_EL1H | traps.PSR_PAN
-        d[self._hflags] = self._kernel_hflags
+    def flush_code(self) -> None:
+        """Forget every translated block: code was written from outside."""
+        self.engine.flush_code()
 
-    def system_registers(self) -> dict[str, int]:
-        """ttbr0, ttbr1, esr, far, elr, spsr, sctlr, tcr, vbar, tpidr (all _EL1)."""
-        names = {"ttbr0": _TTBR0_EL1, "ttbr1": _TTBR1_EL1, "esr": _ESR_EL1, "far": _FAR_EL1}
-        names |= {"elr": _ELR_EL1, "spsr": _SPSR_EL1, "sctlr": _SCTLR_EL1, "tcr": _TCR_EL1}
-        names |= {"vbar": _VBAR_EL1, "tpidr": _TPIDR_EL1}
-        return {name: self.read_system(register) for name, register in names.items()}
+    def _write_pstate(self, value: int) -> None:
+        self.engine.write(ua.UC_ARM64_REG_PSTATE, value)
+        self._registers["vbar_el1"].val = self.vbar
+        uc_reg_write(self.engine.handle, ua.UC_ARM64_REG_CP_REG, self._vbar_register)  # rebuilds QEMU's cached flags
 
-    # -- memory as the CPU sees it -----------------------------------------------------------------------------------
+    def _enter(self, ip: int, arguments: Sequence[int]) -> None:
+        self.engine.save()
+        q, x = self.engine.q, self._x
+        for i in range(30):
+            q[x + i] = 0
+        for i, value in enumerate(arguments):
+            q[x + i] = value & _M64
+        q[self._pc] = ip
 
-    def translate(self, va: int) -> int | None:
-        """Physical address of a kernel address by the page tables, None where a write would fault."""
-        walk = PGTABLE.walk(self.memory.read_u64, self.kernel_root, va)
-        return walk.pa if walk.prot & Prot.WRITE else None
+    def enter_user(self, ip: int, sp: int, arguments: Sequence[int] = (), kernel_stack: int = 0) -> None:
+        """Registers of a fresh EL0 task; `kernel_stack` (its top), where not 0, becomes SP_EL1."""
+        self._enter(ip, arguments)
+        q = self.engine.q
+        q[self._x + 30] = 0
+        q[self._sp] = q[self._sp_el0] = sp
+        if kernel_stack:
+            q[self._sp_el1] = kernel_stack
+        self.engine.restore()
+        self._write_pstate(traps.PSR_MODE_EL0T)
+
+    def enter_kernel(self, ip: int, sp: int, arguments: Sequence[int] = (), *, x19: int = 0, x20: int = 0) -> None:
+        """Registers for a kernel function at `ip` (return address: push_return): EL1h, interrupts on, PAN set.
+
+        `x19` and `x20` carry function and argument of a new kernel thread.
+        """
+        self._enter(ip, arguments)
+        self.engine.q[self._x + 19], self.engine.q[self._x + 20] = x19, x20
+        self.engine.q[self._sp] = sp
+        self.engine.restore()
+        self._write_pstate(traps.PSR_MODE_EL1H | (traps.PSR_PAN if self.pan else 0))
+
+    def push_return(self, sp: int, address: int) -> int:
+        """The return address of a call goes to the link register; the stack pointer stays."""
+        self.engine.save()
+        self.engine.q[self._x + 30] = address
+        self.engine.restore()
+        return sp
+
+    def control_registers(self) -> dict[str, int]:
+        """ttbr0_el1, ttbr1_el1, sctlr_el1, tcr_el1, esr_el1, far_el1, ...: what oopses and people ask for."""
+        return {name: self.read_sysreg(name) for name in SYSREGS if not name.endswith(("el3", "el2"))}
 
     # -- exceptions --------------------------------------------------------------------------------------------------
 
     def _on_interrupt(self, number: int) -> None:
         engine = self.engine
-        if self._calibrating:
-            engine.stop()
-            return
+        pstate = engine.read(ua.UC_ARM64_REG_PSTATE)
         engine.save()
         q = engine.q
-        pstate = engine.read(ua.UC_ARM64_REG_PSTATE)
-        esr = engine.d[self._syndrome]
-        pc = q[self._pc]
-        user = pstate & _MODE_MASK == traps.PSR_MODE_EL0T
-        q[self._esr] = esr
-        far = q[self._vaddress]
-        has_address = esr >> traps.ESR_EC_SHIFT in _ADDRESS_CLASSES
-        if has_address:
-            q[self._far] = far
-        q[self._elr], q[self._spsr] = pc, pstate
-        vector = traps.VECTOR_EL1H_SYNC
-        if user:
-            vector = traps.VECTOR_EL0_64_SYNC
+        syndrome = engine.d[self._syndrome]
+        if number in (_EXCP_DATA, _EXCP_PREFETCH):
+            q[self._far] = q[self._vaddress]
+        q[self._esr] = syndrome
+        q[self._elr] = q[self._pc]
+        q[self._spsr] = pstate
+        if pstate & 0xC == 0:
+            offset = traps.VECTOR_EL0_64_SYNC
+        else:
+            offset = traps.VECTOR_EL1H_SYNC if pstate & 1 else traps.VECTOR_EL1T_SYNC
+        if offset != traps.VECTOR_EL1H_SYNC:
             q[self._sp_el0], q[self._sp] = q[self._sp], q[self._sp_el1]
-        elif pstate & _MODE_MASK != traps.PSR_MODE_EL1H:
-            raise EngineError(f"cpu{self.index}: exception {number} in mode {pstate & 15:#x} at {pc:#018x}")
-        q[self._pc] = self._vbar + vector
-        self._set_el1()
+        q[self._pc] = self.vbar + offset
+        self.trap_count += 1
+        if self.on_trap is not None:
+            self.on_trap(syndrome, None)
         engine.restore()
-        engine.write(ua.UC_ARM64_REG_PSTATE, _KERNEL_PSTATE)
-        self.traps += 1
-        if self.trace is not None:
-            self.trace.append(TrapRecord(self.index, esr, 0, far if has_address else 0, pc, user))
-
-    def _hook_outside(self) -> None:
-        engine = self.engine
-
-        def outside(_uc: int, _kind: int, address: int, _size: int, _value: int, _user: int) -> bool:
-            engine.stop(EngineError(f"cpu{self.index}: access to physical {address:#x}, which is no RAM"))
-            return False
-
-        engine._add(UC_HOOK_MEM_INVALID, MemCallback(outside), 1, 0)
+        kept = pstate & (traps.PSR_NZCV | traps.PSR_PAN)
+        self._write_pstate(kept | traps.PSR_MODE_EL1H | traps.PSR_DAIF | (traps.PSR_PAN if self.pan else 0))

@@ -95,6 +95,9 @@ class Engine:
         self._word = ctypes.c_uint64()
         self._word_ref = ctypes.byref(self._word)
         self._error: BaseException | None = None
+        self._counted = False
+        self._stops: list[int] = []  # addresses that end the innermost start() first
+        self._stop_hooks: set[int] = set()
         self._keep: list[Any] = []  # callbacks must outlive the engine
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ class Engine:
         uc_context_save(self.handle, self.context)
         return bytes(self.bytes)
 
-    def load(self, state: bytes) -> None:
+    def resume(self, state: bytes) -> None:
         """Put a snapshot() back."""
         self.bytes[:] = state
         uc_context_restore(self.handle, self.context)
@@ -199,14 +202,38 @@ class Engine:
             self._error = error
         uc_emu_stop(self.handle)
 
-    def start(self, pc: int, count: int = 0) -> None:
+    def _stop_at(self, address: int) -> None:
+        """Hook `address` once for good; code translated before the hook does not know it."""
+        if address in self._stop_hooks:
+            return
+        self._stop_hooks.add(address)
+        stops, handle = self._stops, self.handle
+
+        def reached() -> None:
+            if stops and stops[-1] == address:
+                uc_emu_stop(handle)
+
+        self.hook_address(address, reached)
+        if self._stops:  # inside a hook: the code that called it must stay
+            self.remove_code(address, address + 4)
+        else:
+            self.flush_code()
+
+    def start(self, pc: int, count: int = 0, until: int = 0) -> None:
         """Run from `pc` until something stops the engine. Calls may nest (from a hook).
 
-        `count` > 0 stops after so many instructions; never mix it with 0 without flush_code(). EngineError when
-        Unicorn itself gives up (an access outside RAM).
+        `count` > 0 stops after so many instructions (and is some 30 times slower); `until` > 0 stops before the
+        instruction at that address. EngineError when Unicorn itself gives up.
         """
+        if until:
+            self._stop_at(until)
+        if self._counted != (count > 0) and not self._stops:  # translated code either counts or does not
+            self._counted = count > 0
+            self.flush_code()
         outer, self._error = self._error, None
+        self._stops.append(until)
         code = _uc_emu_start(self.handle, pc, 0, 0, count)
+        self._stops.pop()
         error, self._error = self._error, outer
         if error is not None:
             raise error

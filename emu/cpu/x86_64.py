@@ -16,7 +16,6 @@ from unicorn import x86_const as ux
 
 from arch.x86_64 import traps
 from emu.cpu.engine import Engine, EngineError, InsnCallback, InsnInvalidCallback, MemCallback
-from emu.cpu.interface import TrapRecord
 from kernel_model.memory import GuestMemory
 
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -29,34 +28,30 @@ _HFLAGS = 176 // 4  # 32-bit words from here on
 _CS, _SS = (184 + 24) // 4, (184 + 48) // 4  # selector; base at +2 (64 bit), limit +4, flags +5
 _HF_CPL = 3
 
-EFLAGS_TF, EFLAGS_IF, EFLAGS_NT, EFLAGS_RF, EFLAGS_VM, EFLAGS_AC = 0x100, 0x200, 0x4000, 0x10000, 0x20000, 0x40000
-_DELIVERY_CLEARS = EFLAGS_TF | EFLAGS_NT | EFLAGS_RF | EFLAGS_VM
+_DELIVERY_CLEARS = traps.X86_EFLAGS_TF | traps.X86_EFLAGS_NT | traps.X86_EFLAGS_RF
+_CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM vol. 3A table 6-5
 
-MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_SFMASK = 0xC0000080, 0xC0000081, 0xC0000082, 0xC0000084
-MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC0000100, 0xC0000101, 0xC0000102
-EFER = 0xD01  # SCE LME LMA NXE
-# what syscall_init() masks: CF PF AF ZF SF TF IF DF OF IOPL NT RF AC ID
-SYSCALL_MASK = 0x257FD5
-CR0 = 0x80050033
-# PSE PAE MCE PGE OSFXSR OSXMMEXCPT SMEP SMAP
-CR4 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 20 | 1 << 21
 _PACK5, _PACK6 = struct.Struct("<5Q"), struct.Struct("<6Q")
 _ARG_REGS = (_RDI, _RSI, _RDX, _RCX, _R8, _R9)
 
 
-class X86Cpu:
-    """One vCPU. `clock` gives what rdtsc reads."""
+class TripleFaultError(EngineError):
+    """The CPU could not deliver a double fault: on hardware the machine resets."""
 
-    def __init__(self, index: int, memory: GuestMemory) -> None:
-        self.index = index
+
+class Cpu:
+    """vCPU `number`. `clock` gives what rdtsc reads; `on_trap(vector, error code)` hears of every exception."""
+
+    def __init__(self, number: int, memory: GuestMemory) -> None:
+        self.number = number
         self.memory = memory
         self.engine = engine = Engine(UC_ARCH_X86, UC_MODE_64, ux.UC_CPU_X86_SKYLAKE_CLIENT, memory)
-        self.traps = 0
-        self.trace: list[TrapRecord] | None = None
+        self.trap_count = 0
+        self.on_trap: Callable[[int, int | None], None] | None = None
         self.clock: Callable[[], int] = lambda: 0
-        self.kernel_root = 0
+        self.gs_base = self.root = self._lstar = 0
         self._idt = memory.view(memory.base, 4096).cast("Q")
-        self._tss = memory.view(memory.base, 104)
+        self._tss = memory.view(memory.base, traps.TSS_SIZE)
         self._locate()
         engine.hook_interrupts(self._on_interrupt)
         self._hook_invalid()
@@ -82,23 +77,35 @@ class X86Cpu:
 
     # -- setting up --------------------------------------------------------------------------------------------------
 
-    def enable_mmu(self, root: int, *, smep: bool = True, smap: bool = True) -> None:
-        """Long mode with paging from the page table at physical `root`."""
-        engine, uc = self.engine, self.engine.uc
-        self.kernel_root = root
-        self.write_msr(MSR_EFER, EFER)
-        engine.write(ux.UC_X86_REG_CR3, root)
-        engine.write(ux.UC_X86_REG_CR4, CR4 & ~(0 if smep else 1 << 20) & ~(0 if smap else 1 << 21))
-        uc.reg_write(ux.UC_X86_REG_CR0, CR0)
+    def reset(self, cr3: int, gdt: int, idt: int, tss: int, gs_base: int, syscall_entry: int) -> None:
+        """Long mode with paging on, as the boot CPU's start code leaves it; CPL 0, interrupts off.
 
-    def load_tables(self, gdt: int, gdt_limit: int, idt: int, tss: int, translate: Callable[[int], int]) -> None:
-        """LGDT, LIDT and LTR with kernel virtual addresses; IDT and TSS must not move afterwards."""
-        uc = self.engine.uc
-        uc.reg_write(ux.UC_X86_REG_GDTR, (0, gdt, gdt_limit, 0))
+        `cr3` is physical; the tables are kernel addresses and must stay where they are.
+        """
+        engine, uc = self.engine, self.engine.uc
+        self.root = cr3
+        self.write_msr(traps.MSR_EFER, traps.EFER)
+        engine.write(ux.UC_X86_REG_CR3, cr3)
+        engine.write(ux.UC_X86_REG_CR4, traps.CR4)
+        engine.write(ux.UC_X86_REG_CR0, traps.CR0)
+        uc.reg_write(ux.UC_X86_REG_GDTR, (0, gdt, 0x4F, 0))
         uc.reg_write(ux.UC_X86_REG_IDTR, (0, idt, 0xFFF, 0))
-        uc.reg_write(ux.UC_X86_REG_TR, (traps.GDT_ENTRY_TSS << 3, tss, traps.TSS_SIZE - 1, 0x8B00))
-        self._idt = self.memory.view(translate(idt), 4096).cast("Q")
-        self._tss = self.memory.view(translate(tss), 104)
+        uc.reg_write(ux.UC_X86_REG_TR, (traps.TSS_SELECTOR, tss, traps.TSS_SIZE - 1, 0x8B00))
+        idt_pa, tss_pa = self.translate(idt), self.translate(tss)
+        if idt_pa is None or tss_pa is None:
+            raise EngineError(f"CPU {self.number}: IDT {idt:#x} or TSS {tss:#x} is not mapped")
+        self._idt = self.memory.view(idt_pa, 4096).cast("Q")
+        self._tss = self.memory.view(tss_pa, traps.TSS_SIZE)
+        self.write_msr(traps.MSR_STAR, 0x23 << 48 | traps.KERNEL_CS << 32)
+        self.write_msr(traps.MSR_LSTAR, syscall_entry)
+        self.write_msr(traps.MSR_SYSCALL_MASK, traps.SYSCALL_MASK)
+        self.write_msr(traps.MSR_GS_BASE, gs_base)
+        self.write_msr(traps.MSR_KERNEL_GS_BASE, 0)
+        self.gs_base, self._lstar = gs_base, syscall_entry
+        engine.save()
+        self._set_ring0()
+        self._set_segment(_SS, traps.KERNEL_DS, traps.SS_KERNEL_CACHE)
+        engine.restore()
 
     def write_msr(self, number: int, value: int) -> None:
         """WRMSR."""
@@ -109,92 +116,123 @@ class X86Cpu:
         value: int = self.engine.uc.reg_read(ux.UC_X86_REG_MSR, number)
         return value
 
-    def set_rsp0(self, top: int) -> None:
+    def set_kernel_stack(self, top: int) -> None:
         """TSS.RSP0: the stack that exceptions from user mode use."""
-        self._tss[4:12] = top.to_bytes(8, "little")
+        self._tss[traps.TSS_SP0 : traps.TSS_SP0 + 8] = top.to_bytes(8, "little")
 
-    def set_user_root(self, root: int) -> None:
-        """Write CR3; flushes the TLB."""
-        self.engine.write(ux.UC_X86_REG_CR3, root)
+    def set_root(self, pa: int) -> None:
+        """Write CR3: switch to the address space whose root table is at `pa`; flushes the TLB."""
+        self.root = pa
+        self.engine.write(ux.UC_X86_REG_CR3, pa)
         self.engine.flush_tlb()
 
     # -- registers and running ---------------------------------------------------------------------------------------
 
-    def run(self, pc: int, count: int = 0) -> None:
-        """Run from `pc` until the engine is stopped (see Engine.start)."""
-        self.engine.start(pc, count)
+    def run(self, count: int = 0, until: int = 0) -> None:
+        """Execute from the current state until something stops the engine; `count` instructions at most, 0: no limit;
+        not beyond address `until`, 0: none. KemuError subclasses raised by hooks come out here."""
+        self.engine.start(self.ip, count, until)
 
-    def pc(self) -> int:
+    def stop(self) -> None:
+        """End run() after the current instruction."""
+        self.engine.stop()
+
+    @property
+    def ip(self) -> int:
         """RIP."""
         return self.engine.read(ux.UC_X86_REG_RIP)
 
+    @property
     def sp(self) -> int:
         """RSP."""
         return self.engine.read(ux.UC_X86_REG_RSP)
 
+    @property
     def result(self) -> int:
-        """RAX."""
+        """RAX: what a function returned."""
         return self.engine.read(ux.UC_X86_REG_RAX)
 
-    def enter_kernel(self, pc: int, sp: int, args: Sequence[int] = ()) -> None:
-        """Ring 0 at `pc` with stack `sp`, other registers zero, arguments by the C convention."""
-        engine = self.engine
-        engine.save()
-        q = engine.q
+    @property
+    def fault_address(self) -> int:
+        """CR2."""
+        return self.engine.read(ux.UC_X86_REG_CR2)
+
+    def flush_tlb(self) -> None:
+        """Forget every cached translation."""
+        self.engine.flush_tlb()
+
+    def flush_code(self) -> None:
+        """Forget every translated block: code was written from outside."""
+        self.engine.flush_code()
+
+    def _enter(self, ip: int, sp: int, arguments: Sequence[int]) -> None:
+        self.engine.save()
+        q = self.engine.q
         for i in range(16):
             q[i] = 0
-        for register, value in zip(_ARG_REGS, args, strict=False):
+        for register, value in zip(_ARG_REGS, arguments, strict=False):
             q[register] = value & _M64
-        q[_RSP], q[_RIP] = sp, pc
-        self._set_ring0(engine.d)
-        self._set_segment(_SS, traps.KERNEL_DS, 0xFFFF_FFFF, traps.KERNEL_DS_FLAGS)
-        engine.restore()
-        engine.write(ux.UC_X86_REG_RFLAGS, 0x202)
+        q[_RSP], q[_RIP] = sp, ip
 
-    def enter_call(self, function: int, args: Sequence[int], return_address: int) -> None:
-        """Arguments in registers, return address on the current stack, aligned as the ABI wants."""
-        engine = self.engine
-        engine.save()
-        q = engine.q
-        sp = (q[_RSP] & ~15) - 8
-        pa = self.translate(sp)
+    def enter_user(self, ip: int, sp: int, arguments: Sequence[int] = ()) -> None:
+        """Registers of a fresh user-mode task: `arguments` as a function's first ones, everything else zero."""
+        self._enter(ip, sp, arguments)
+        self.engine.d[_HFLAGS] |= 3
+        self._set_segment(_CS, traps.USER_CS, traps.CS_USER_CACHE)
+        self._set_segment(_SS, traps.USER_DS, traps.SS_USER_CACHE)
+        self.engine.restore()
+        self.engine.write(ux.UC_X86_REG_RFLAGS, 2 | traps.X86_EFLAGS_IF)
+        self.write_msr(traps.MSR_GS_BASE, 0)
+        self.write_msr(traps.MSR_KERNEL_GS_BASE, self.gs_base)
+
+    def enter_kernel(self, ip: int, sp: int, arguments: Sequence[int] = (), *, rbx: int = 0, r12: int = 0) -> None:
+        """Registers for a kernel function at `ip`; the word at `sp` is its return address (see push_return).
+
+        `rbx` and `r12` carry function and argument of a new kernel thread.
+        """
+        self._enter(ip, sp, arguments)
+        self.engine.q[_RBX], self.engine.q[12] = rbx, r12
+        self._set_ring0()
+        self._set_segment(_SS, traps.KERNEL_DS, traps.SS_KERNEL_CACHE)
+        self.engine.restore()
+        self.engine.write(ux.UC_X86_REG_RFLAGS, 2 | traps.X86_EFLAGS_IF)
+
+    def push_return(self, sp: int, address: int) -> int:
+        """Store the return address of a call below `sp` (16-byte aligned); the new stack pointer."""
+        pa = self.translate(sp - 8)
         if pa is None:
-            raise EngineError(f"cpu{self.index}: no stack at {sp:#018x} for a call of {function:#018x}")
-        self.memory.write_u64(pa, return_address)
-        for register, value in zip(_ARG_REGS, args, strict=False):
-            q[register] = value & _M64
-        q[_RSP], q[_RIP] = sp, function
-        engine.restore()
+            raise EngineError(f"CPU {self.number}: no stack at {sp - 8:#018x}")
+        self.memory.write_u64(pa, address)
+        return sp - 8
 
-    def system_registers(self) -> dict[str, int]:
-        """cr0, cr2, cr3, cr4, the segment bases and selectors, debug registers."""
-        read = self.engine.read
+    def control_registers(self) -> dict[str, int]:
+        """cr0, cr2, cr3, cr4, segment selectors and bases, debug registers: what oopses print."""
+        read, msr = self.engine.read, self.read_msr
         names = {"cr0": ux.UC_X86_REG_CR0, "cr2": ux.UC_X86_REG_CR2, "cr3": ux.UC_X86_REG_CR3, "cr4": ux.UC_X86_REG_CR4}
         names |= {"fs": ux.UC_X86_REG_FS, "gs": ux.UC_X86_REG_GS, "ds": ux.UC_X86_REG_DS, "es": ux.UC_X86_REG_ES}
         names |= {f"dr{i}": ux.UC_X86_REG_DR0 + i for i in (0, 1, 2, 3, 6, 7)}
         found = {name: read(number) for name, number in names.items()}
-        found["fs_base"] = self.read_msr(MSR_FS_BASE)
-        found["gs_base"] = self.read_msr(MSR_GS_BASE)
-        found["kernel_gs_base"] = self.read_msr(MSR_KERNEL_GS_BASE)
+        found["fs_base"] = msr(traps.MSR_FS_BASE)
+        found["gs_base"] = msr(traps.MSR_GS_BASE)
+        found["kernel_gs_base"] = msr(traps.MSR_KERNEL_GS_BASE)
         return found
 
-    def _set_ring0(self, d: memoryview) -> None:
-        d[_HFLAGS] &= ~_HF_CPL & 0xFFFF_FFFF
-        self._set_segment(_CS, traps.KERNEL_CS, 0xFFFF_FFFF, traps.KERNEL_CS_FLAGS)
+    def _set_ring0(self) -> None:
+        self.engine.d[_HFLAGS] &= ~_HF_CPL & 0xFFFF_FFFF
+        self._set_segment(_CS, traps.KERNEL_CS, traps.CS_KERNEL_CACHE)
 
-    def _set_segment(self, at: int, selector: int, limit: int, flags: int) -> None:
+    def _set_segment(self, at: int, selector: int, cache: tuple[int, int, int]) -> None:
         d = self.engine.d
         d[at] = selector
         d[at + 2] = d[at + 3] = 0
-        d[at + 4] = limit
-        d[at + 5] = flags
+        d[at + 4], d[at + 5] = cache[1], cache[2]
 
     # -- memory as the CPU sees it -----------------------------------------------------------------------------------
 
     def translate(self, va: int) -> int | None:
         """Physical address of a kernel address by the page tables, None where a write would fault."""
         read = self.memory.read_u64
-        table = self.kernel_root
+        table = self.root
         for shift in (39, 30, 21, 12):
             entry = read(table + (va >> shift & 511) * 8)
             if not entry & 1 or not entry & 2:
@@ -228,7 +266,7 @@ class X86Cpu:
         engine.save()
         d = engine.d
         soft = bool(d[self._is_int]) and vector != traps.X86_TRAP_PF
-        error = None if soft or vector not in traps.ERROR_CODE_VECTORS else d[self._error]
+        error = None if soft or vector not in traps.HAS_ERROR_CODE else d[self._error]
         self._deliver(vector, error)
 
     def _deliver(self, vector: int, error: int | None) -> None:
@@ -238,10 +276,10 @@ class X86Cpu:
             if bad is None:
                 return
             if vector == traps.X86_TRAP_DF:
-                raise EngineError(f"cpu{self.index}: triple fault at {self.engine.q[_RIP]:#018x}")
+                raise TripleFaultError(f"CPU {self.number}: triple fault at {self.engine.q[_RIP]:#018x}")
             kind, address = bad
             self.engine.q[self._cr2] = address if kind == traps.X86_TRAP_PF else self.engine.q[self._cr2]
-            serial = vector != traps.X86_TRAP_PF and not (vector in traps.CONTRIBUTORY and kind != traps.X86_TRAP_PF)
+            serial = vector != traps.X86_TRAP_PF and not (vector in _CONTRIBUTORY and kind != traps.X86_TRAP_PF)
             vector, error = (kind, 2 if kind == traps.X86_TRAP_PF else 0) if serial else (traps.X86_TRAP_DF, 0)
 
     def _try_deliver(self, vector: int, error: int | None) -> tuple[int, int] | None:
@@ -256,7 +294,7 @@ class X86Cpu:
         flags = engine.read(ux.UC_X86_REG_RFLAGS)
         ist = low >> 32 & 7
         if ist:
-            sp = int.from_bytes(self._tss[28 + 8 * ist : 36 + 8 * ist], "little")
+            sp = int.from_bytes(self._tss[traps.TSS_IST1 - 8 + 8 * ist : traps.TSS_IST1 + 8 * ist], "little")
         elif cpl:
             sp = int.from_bytes(self._tss[4:12], "little")
         else:
@@ -268,17 +306,16 @@ class X86Cpu:
         bad = self._push(sp, words)
         if bad is not None:
             return traps.X86_TRAP_PF, bad
-        self.traps += 1
-        if self.trace is not None:
-            address = q[self._cr2] if vector == traps.X86_TRAP_PF else 0
-            self.trace.append(TrapRecord(self.index, vector, error or 0, address, rip, cpl == 3))
+        self.trap_count += 1
+        if self.on_trap is not None:
+            self.on_trap(vector, error)
         d[self._old_exception] = 0xFFFF_FFFF
         q[_RIP] = low & 0xFFFF | low >> 32 & 0xFFFF0000 | (self._idt[vector * 2 + 1] & 0xFFFF_FFFF) << 32
         q[_RSP] = sp
-        q[_EFLAGS] &= ~(_DELIVERY_CLEARS | (0 if low >> 40 & 1 else EFLAGS_IF))
+        q[_EFLAGS] &= ~(_DELIVERY_CLEARS | (0 if low >> 40 & 1 else traps.X86_EFLAGS_IF))
         if cpl:
-            self._set_segment(_SS, 0, 0, 0)
-            self._set_ring0(d)
+            self._set_segment(_SS, 0, (0, 0, 0))
+            self._set_ring0()
         engine.restore()
         return None
 
@@ -295,7 +332,7 @@ class X86Cpu:
             return True
 
         def outside(_uc: int, _kind: int, address: int, _size: int, _value: int, _user: int) -> bool:
-            engine.stop(EngineError(f"cpu{self.index}: access to physical {address:#x}, which is no RAM"))
+            engine.stop(EngineError(f"CPU {self.number}: access to physical {address:#x}, which is no RAM"))
             return False
 
         engine._add(UC_HOOK_INSN_INVALID, InsnInvalidCallback(undefined), 1, 0)
@@ -318,22 +355,13 @@ class X86Cpu:
         q = engine.q
         flags = engine.read(ux.UC_X86_REG_RFLAGS)
         q[_RCX] = q[_RIP] + 2
-        q[_R11] = flags & ~EFLAGS_RF
-        q[_RIP] = (self.lstar - 2) & _M64  # Unicorn adds the instruction's length afterwards
-        self._set_ring0(engine.d)
-        self._set_segment(_SS, traps.KERNEL_DS, 0xFFFF_FFFF, traps.KERNEL_DS_FLAGS)
+        q[_R11] = flags & ~traps.X86_EFLAGS_RF
+        q[_RIP] = (self._lstar - 2) & _M64  # Unicorn adds the instruction's length afterwards
+        self._set_ring0()
+        self._set_segment(_SS, traps.KERNEL_DS, traps.SS_KERNEL_CACHE)
         engine.restore()
-        engine.write(ux.UC_X86_REG_RFLAGS, flags & ~SYSCALL_MASK | 2)
+        engine.write(ux.UC_X86_REG_RFLAGS, flags & ~traps.SYSCALL_MASK | 2)
         return 0
-
-    lstar = 0
-
-    def set_syscall_entry(self, address: int) -> None:
-        """syscall_init(): STAR, LSTAR, SFMASK."""
-        self.lstar = address
-        self.write_msr(MSR_STAR, traps.USER32_CS << 48 | traps.KERNEL_CS << 32)
-        self.write_msr(MSR_LSTAR, address)
-        self.write_msr(MSR_SFMASK, SYSCALL_MASK)
 
     def _on_rdtsc(self) -> int:
         now = self.clock()

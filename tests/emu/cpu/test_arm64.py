@@ -1,0 +1,216 @@
+"""arm64 exception entry: syndrome, fault address, saved state and vector are the architecture's."""
+
+import pytest
+
+from arch.interface import Prot
+
+SOURCE = r"""
+.macro VECTOR n
+.balign 128
+ mov x28, \n
+ b common
+.endm
+.balign 2048
+vectors:
+VECTOR 0x000
+.balign 512
+VECTOR 0x200
+.balign 512
+VECTOR 0x400
+.balign 512
+common:
+ str x28, [x27]
+ mrs x26, esr_el1
+ str x26, [x27, 8]
+ mrs x26, far_el1
+ str x26, [x27, 16]
+ mrs x26, elr_el1
+ str x26, [x27, 24]
+ mrs x26, spsr_el1
+ str x26, [x27, 32]
+ mov x26, sp
+ str x26, [x27, 40]
+ mrs x26, pan
+ str x26, [x27, 48]
+ ldr x26, [x27, 56]
+ add x26, x26, 1
+ str x26, [x27, 56]
+ cbz x23, 1f
+ casal x25, x24, [x23]
+ mov x25, xzr
+ add x23, x23, 8
+ add x24, x24, 4096
+1: cbz x22, 2f
+ msr elr_el1, x22
+2: cbz x21, 3f
+ wfi
+3: eret
+start: mov x27, x0
+ mov x22, x2
+ mov x21, x3
+ mov x23, xzr
+ mov x20, x30
+ blr x1
+done: wfi
+ b done
+null_read: mov x0, 0x18
+ ldr x0, [x0]
+ ret
+write_text: adr x0, start
+ str x0, [x0]
+ ret
+breakpoint: brk 0x800
+ ret
+undefined: udf 7
+ ret
+hyper: hvc 0
+ ret
+read_user: mov x0, 0x400000
+ ldr x0, [x0]
+ ret
+exec_user: mov x0, 0x400000
+ br x0
+skip: ret
+touch: mov x27, x0
+ mov x23, x2
+ mov x24, x3
+ mov x25, xzr
+ mov x22, xzr
+ mov x21, xzr
+ mov x5, 32
+ mov x6, 7
+1: str x6, [x1]
+ add x1, x1, 4096
+ subs x5, x5, 1
+ b.ne 1b
+ wfi
+to_user: mov x27, x0
+ mov x23, xzr
+ mov x22, xzr
+ mov x21, 1
+ msr sp_el0, x1
+ mov x2, 0x400000
+ msr elr_el1, x2
+ msr spsr_el1, xzr
+ eret
+.balign 16
+user: svc 0
+1: b 1b
+answer: add x0, x0, x1
+  ret
+gate: nop
+  ret
+raiser: nop
+  wfi
+caller: mov x19, x0
+  mov x20, 3
+1: bl gate
+  add x19, x19, 1
+  subs x20, x20, 1
+  b.ne 1b
+  mov x0, x19
+  wfi
+"""
+
+
+@pytest.fixture(scope="module")
+def guest(machine):
+    return machine("arm64", SOURCE)
+
+
+FIELDS = ("vector", "esr", "far", "elr", "spsr", "sp", "pan", "count")
+
+
+def record_of(guest, record):
+    return dict(zip(FIELDS, (guest.space.read_u64(record + 8 * i) for i in range(8)), strict=True))
+
+
+def trap(guest, function, resume="skip"):
+    record = guest.vmalloc.vmalloc(4096)
+    guest.run("start", record, guest.symbols[function], guest.symbols[resume], 0)
+    assert guest.cpu.ip == guest.symbols["done"] + 4
+    return record_of(guest, record)
+
+
+def test_null_read(guest):  # user text and stack give page 0 a table down to level 2
+    seen = trap(guest, "null_read")
+    assert (seen["vector"], seen["esr"] >> 26, seen["esr"] & 0x7F, seen["far"]) == (0x200, 0x25, 0x06, 0x18)
+    assert (seen["elr"], seen["spsr"] & 0xF, seen["sp"]) == (guest.symbols["null_read"] + 4, 5, guest.stack)
+    assert seen["pan"] == 1 << 22
+
+
+def test_write_to_text_is_a_permission_fault(guest):
+    seen = trap(guest, "write_text")
+    assert (seen["esr"] >> 26, seen["esr"] & 0x7F) == (0x25, 0x4F)
+    assert seen["far"] == guest.symbols["start"]
+
+
+def test_brk(guest):
+    seen = trap(guest, "breakpoint")
+    assert (seen["esr"], seen["elr"]) == (0xF2000800, guest.symbols["breakpoint"])
+
+
+@pytest.mark.parametrize("function", ["undefined", "hyper"])
+def test_undefined(guest, function):
+    seen = trap(guest, function)
+    assert (seen["esr"], seen["elr"]) == (0x02000000, guest.symbols[function])
+
+
+def test_pan_stops_the_kernel_from_reading_user_memory(guest):
+    seen = trap(guest, "read_user")
+    assert (seen["esr"] & 0x3F, seen["far"]) == (0x0F, 0x400000)
+
+
+def test_pxn_stops_the_kernel_from_executing_user_memory(guest):
+    seen = trap(guest, "exec_user", resume="done")
+    assert (seen["esr"] >> 26, seen["esr"] & 0x3F, seen["elr"]) == (0x21, 0x0F, 0x400000)
+
+
+def test_repeated_faults_are_delivered_and_retried(guest):
+    mm = guest.mm
+    area = guest.vmalloc.vmalloc(4096 * 64)
+    mm.unmap_kernel_range(area, 4096 * 32)
+    guest.cpu.engine.flush_tlb()
+    pte = mm.phys_to_virt(mm.tree.entry_pa(area))
+    record = guest.vmalloc.vmalloc(4096)
+    frames = mm.pages.alloc_pages(5) << 12
+    guest.run("touch", record, area, pte, mm.pgtable.mk_leaf(frames, Prot.READ | Prot.WRITE))
+    assert record_of(guest, record)["count"] == 32
+    assert [mm.memory.read_u64(frames + 4096 * i) for i in range(32)] == [7] * 32
+
+
+def test_svc_from_user_mode(guest):
+    record = guest.vmalloc.vmalloc(4096)
+    guest.run("to_user", record, 0x7FFF0800)
+    seen = record_of(guest, record)
+    assert (seen["vector"], seen["esr"] >> 26, seen["elr"], seen["spsr"] & 0xF) == (0x400, 0x15, 0x400004, 0)
+    assert seen["sp"] == guest.stack
+
+
+def test_a_hook_may_call_guest_functions_and_stop_at_an_address(guest):
+    """What a kcall does: run a function inside the hook, put the state back, go on."""
+    cpu, engine, seen = guest.cpu, guest.cpu.engine, []
+
+    def hook():
+        outer = engine.snapshot()
+        sp = cpu.push_return((cpu.sp - 256) & ~15, guest.symbols["done"])
+        cpu.enter_kernel(guest.symbols["answer"], sp, (20, 22))
+        cpu.run(until=guest.symbols["done"])
+        seen.append((cpu.result, cpu.ip))
+        engine.resume(outer)
+
+    engine.hook_address(guest.symbols["gate"], hook)
+    engine.flush_code()
+    assert guest.run("caller", 5) == 5 + 3
+    assert seen == [(42, guest.symbols["done"])] * 3
+
+
+def test_an_exception_in_a_hook_comes_out_of_run(guest):
+    def hook():
+        raise KeyError("from the hook")
+
+    guest.cpu.engine.hook_address(guest.symbols["raiser"], hook)
+    guest.cpu.engine.flush_code()
+    with pytest.raises(KeyError, match="from the hook"):
+        guest.run("raiser")
+    assert guest.run("caller", 1) == 4
