@@ -33,9 +33,8 @@ class ArchBoot:
         k = self._kernel
         self._percpu.append(percpu_offset)
         self._irq_stacks.append(k.vmalloc.alloc_thread_stack(f"IRQ stack of CPU {number}"))
-        k.machine.cpus[number].reset(
-            k.init_mm.pgd, self._reserved_pg_dir, k.machine.symbol("vectors"), percpu_offset
-        )
+        vectors = k.machine.symbol("vectors")
+        k.machine.cpus[number].reset(self._reserved_pg_dir, k.init_mm.pgd, vectors, percpu_offset)
 
     def switch_to(self, number: int, task: Task) -> None:
         """__switch_to(): the stack that the CPU takes on entry from user mode, and the address space."""

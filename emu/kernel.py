@@ -124,7 +124,7 @@ class Kernel:
             prot |= Prot.WRITE if segment.writable else Prot(0)
             prot |= Prot.EXEC if segment.executable else Prot(0)
             low, high = segment.va & -PAGE, segment.va + segment.size + PAGE - 1 & -PAGE
-            if segment.executable and segment.va == self.arch.layout.kernel_text:
+            if self.arch.name == "x86_64" and segment.va == self.arch.layout.kernel_text:
                 high = high + (2 << 20) - 1 & -(2 << 20)  # text is mapped by 2 MiB blocks, as STRICT_KERNEL_RWX does
             self.init_mm.map_image(low, segment.pa & -PAGE, high - low, prot)
 
