@@ -83,7 +83,16 @@ END \name
 
 IDTENTRY asm_exc_divide_error, exc_divide_error, 0
 IDTENTRY asm_exc_debug, exc_debug, 0
+IDTENTRY asm_exc_nmi, exc_nmi, 0
 IDTENTRY asm_exc_int3, exc_int3, 0
+IDTENTRY asm_exc_overflow, exc_overflow, 0
+IDTENTRY asm_exc_bounds, exc_bounds, 0
+IDTENTRY asm_exc_device_not_available, exc_device_not_available, 0
+IDTENTRY asm_exc_coprocessor_error, exc_coprocessor_error, 0
+IDTENTRY asm_exc_simd_coprocessor_error, exc_simd_coprocessor_error, 0
+IDTENTRY asm_exc_invalid_tss, exc_invalid_tss, 1
+IDTENTRY asm_exc_segment_not_present, exc_segment_not_present, 1
+IDTENTRY asm_exc_alignment_check, exc_alignment_check, 1
 IDTENTRY asm_exc_invalid_op, exc_invalid_op, 0
 IDTENTRY asm_exc_stack_segment, exc_stack_segment, 1
 IDTENTRY asm_exc_general_protection, exc_general_protection, 1

@@ -12,6 +12,34 @@ bool report_bug(struct pt_regs *regs);	/* true: a WARN, go on behind the ud2 */
 void double_fault_oops(struct pt_regs *regs, long err, unsigned long cr2);
 void send_trap_signal(struct pt_regs *regs, int sig, int code);
 
+/* Traps that this kernel text does not cause by itself: a signal for user mode, the end for the kernel. */
+#define DEFINE_TRAP(name, text, sig, code)					\
+	__frame void exc_##name(struct pt_regs *regs, unsigned long error_code)	\
+	{									\
+		if (user_mode(regs))						\
+			send_trap_signal(regs, sig, code);			\
+		else								\
+			die(text, regs, (long)(int)error_code);			\
+	}
+#define DEFINE_TRAP_NOERR(name, text, sig, code)				\
+	__frame void exc_##name(struct pt_regs *regs)				\
+	{									\
+		if (user_mode(regs))						\
+			send_trap_signal(regs, sig, code);			\
+		else								\
+			die(text, regs, 0);					\
+	}
+
+DEFINE_TRAP_NOERR(nmi, "NMI", SIGBUS, 0)
+DEFINE_TRAP_NOERR(overflow, "overflow", SIGSEGV, 0)
+DEFINE_TRAP_NOERR(bounds, "bounds", SIGSEGV, 0)
+DEFINE_TRAP_NOERR(device_not_available, "unexpected #NM exception", SIGFPE, 0)
+DEFINE_TRAP_NOERR(coprocessor_error, "fpu exception", SIGFPE, 0)
+DEFINE_TRAP_NOERR(simd_coprocessor_error, "simd exception", SIGFPE, 0)
+DEFINE_TRAP(invalid_tss, "invalid TSS", SIGSEGV, 0)
+DEFINE_TRAP(segment_not_present, "segment not present", SIGBUS, 0)
+DEFINE_TRAP(alignment_check, "alignment check", SIGBUS, 1)
+
 __frame void exc_divide_error(struct pt_regs *regs)
 {
 	if (user_mode(regs))

@@ -78,7 +78,10 @@ static __always_inline pte_t ptep_get_and_clear(pte_t *ptep)
 	return old;
 }
 
-/* Not-present entries are never cached: replacing one needs no invalidation. */
+/*
+ * Nothing, as in Linux: only arm64 forbids to go from one valid entry to another. A CPU that has used the old page
+ * may go on using it by its TLB until the translation is dropped for another reason.
+ */
 static __always_inline void flush_tlb_before_set(unsigned long addr)
 {
 	(void)addr;
