@@ -214,6 +214,7 @@ class Kernel:
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
+        self.machine.flush_icache_range(0, self.arch.layout.task_size)  # its pages may have held other code before
         return self.tasks.create(comm or program, mm), image
 
     def run_user(

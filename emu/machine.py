@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from kernel_model.errors import BudgetExceededError
+from kernel_model.errors import BudgetExceededError, KemuError
 from kernel_model.image import Image
 from kernel_model.memory import GuestMemory
 from kernel_model.mm.access import KernelSpace
@@ -20,6 +22,7 @@ from kernel_model.mm.access import KernelSpace
 _CALL = struct.Struct("<7Q")  # index, args[6]
 _RESULT_OFFSET = 56
 NR_CPUS = 2
+WATCHDOG_SECONDS = 60.0  # of host time in one run() without a budget: only a guest that runs wild gets there
 CALL_RED_ZONE = 256  # left free below the interrupted code's stack pointer
 
 
@@ -41,6 +44,8 @@ class Machine:
         self._depth = 0
         self.budget = 0  # instructions that one run() may execute, 0: no limit
         self._finished = False
+        self.watchdog_seconds = WATCHDOG_SECONDS
+        self._expired = False
 
     def bind(self, table: list[tuple[str, str]], kcalls: Sequence[Callable[..., int]], mailboxes: list[int]) -> None:
         """Connect the gate: `kcalls` by index, `mailboxes` the kernel address of each CPU's kcall_mailbox."""
@@ -102,25 +107,55 @@ class Machine:
 
     def _run_to_return(self, cpu: Any, until: int) -> None:
         self._finished = False
-        cpu.run(self.budget, until)
-        if until == 0 and not self._finished:
-            raise BudgetExceededError(
-                f"CPU {cpu.number}: the budget of {self.budget} instructions is used up at {cpu.ip:#x}"
-            )
+        with self._watchdog(cpu):
+            cpu.run(self.budget, until)
+        if not self._finished if until == 0 else cpu.ip != until:
+            raise self._stopped(cpu)
         self._finished = False
 
     def run(self, cpu_number: int) -> None:
-        """Let a vCPU go on from its state until a task ends (TaskExit) or the budget is used up."""
+        """Let a vCPU go on from its state until a task ends (TaskExit).
+
+        BudgetExceededError where the guest uses up its budget; KemuError where the CPU stops by itself.
+        """
         cpu = self.cpus[cpu_number]
         self.current_cpu = cpu_number
         self._depth += 1
         try:
-            cpu.run(self.budget, 0)
+            with self._watchdog(cpu):
+                cpu.run(self.budget, 0)
         finally:
             self._depth -= 1
-        raise BudgetExceededError(
-            f"CPU {cpu_number}: the budget of {self.budget} instructions is used up at {cpu.ip:#x}"
-        )
+        raise self._stopped(cpu)
+
+    def _stopped(self, cpu: Any) -> KemuError:
+        where = f"CPU {cpu.number} at {cpu.ip:#x}"
+        if self._expired:
+            # no address: where the host's clock caught the guest differs from run to run
+            return BudgetExceededError(f"CPU {cpu.number}: the guest runs wild: no end in {self.watchdog_seconds:g} s")
+        if self.budget:
+            return BudgetExceededError(f"{where}: the budget of {self.budget} instructions is used up")
+        return KemuError(f"{where}: the CPU halted and nothing will wake it")
+
+    @contextmanager
+    def _watchdog(self, cpu: Any) -> Iterator[None]:
+        """Ends an outermost run that has no budget of instructions after a long time; results never depend on it."""
+        if self._depth > 1 or self.budget:
+            yield
+            return
+
+        def expire() -> None:
+            self._expired = True
+            cpu.stop()
+
+        self._expired = False
+        timer = threading.Timer(self.watchdog_seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def flush_tlb_kernel_range(self, start: int, end: int) -> None:
         """Invalidate [start, end) on every vCPU. The engines only know how to forget everything."""
@@ -128,6 +163,9 @@ class Machine:
             cpu.flush_tlb()
 
     def flush_icache_range(self, start: int, end: int) -> None:
-        """Code in [start, end) was written from outside."""
+        """Code in [start, end) was written from outside; the range must be mapped."""
         for cpu in self.cpus:
-            cpu.flush_code()
+            if self._depth:  # a hook is running: the code that called it must stay
+                cpu.engine.remove_code(start, end)
+            else:
+                cpu.flush_code()
