@@ -52,6 +52,7 @@ class Arm64PageTable:
     """
 
     LEVELS: tuple[tuple[str, int], ...] = (("pgd", 39), ("pud", 30), ("pmd", 21), ("pte", 12))
+    LINEAR_BLOCKS = False  # rodata=full, the default: permissions change page by page, no block is split
     SHARED_ROOT = False  # user space has its own root, in TTBR0
 
     def index(self, va: int, shift: int) -> int:

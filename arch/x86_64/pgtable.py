@@ -47,6 +47,7 @@ class X86PageTable:
     """
 
     LEVELS: tuple[tuple[str, int], ...] = (("pgd", 39), ("pud", 30), ("pmd", 21), ("pte", 12))
+    LINEAR_BLOCKS = True
     SHARED_ROOT = True  # a user mm's root holds the kernel's upper half (no page-table isolation)
 
     def index(self, va: int, shift: int) -> int:

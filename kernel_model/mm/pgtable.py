@@ -7,6 +7,8 @@ contiguous entries, 1 GiB blocks.
 
 from __future__ import annotations
 
+import numpy as np
+
 from arch.interface import PAGE_SHIFT, PAGE_SIZE, PageTable, Prot, Walk
 from kernel_model.errors import KemuError
 from kernel_model.memory import GuestMemory
@@ -126,12 +128,26 @@ class PageTableTree:
             raise MappingError(f"map {va:#x} to {pa:#x}, {size:#x} bytes: not page aligned")
         end = va + size
         while va < end:
-            big = blocks and not (va | pa) & (PMD_SIZE - 1) and end - va >= PMD_SIZE
+            aligned = not (va | pa) & (PMD_SIZE - 1) and end - va >= PMD_SIZE
+            if aligned and not blocks:
+                table = self.ensure(va, linear=linear, early=early)
+                self._fill_table(table, va, self.pgtable.mk_leaf(pa, prot, linear=linear))
+                va += PMD_SIZE
+                pa += PMD_SIZE
+                continue
+            big = aligned and blocks
             shift = PMD_SHIFT if big else PAGE_SHIFT
             where = self.ensure(va, shift, linear=linear, early=early)
             self._install(where, va, self.pgtable.mk_leaf(pa, prot, shift, linear=linear))
             va += 1 << shift
             pa += 1 << shift
+
+    def _fill_table(self, table: int, va: int, first: int) -> None:
+        """Write 512 consecutive pages' entries at once, `first` being that of the lowest."""
+        entries = self._memory.array(table, 512)
+        if entries.any():
+            raise MappingError(f"remap: part of the 2 MiB at {va:#x} is mapped already")
+        entries[:] = np.arange(first, first + PMD_SIZE, PAGE_SIZE, dtype=np.uint64)
 
     def map_page(self, va: int, pa: int, prot: Prot) -> None:
         """Map one page. MappingError where something is mapped."""

@@ -11,12 +11,12 @@ def entries(init_mm, va):
     return [(name, entry & 0xFFFF_0000_0000_0FFF) for name, entry, _ in init_mm.walk(va).levels]
 
 
-def test_direct_map_covers_ram_by_blocks_without_execution(init_mm):
+def test_direct_map_covers_ram_without_execution(init_mm):
     memory = init_mm.memory
     for pa in (memory.base, memory.base + 0x1234567, memory.end - 1):
         walk = init_mm.walk(init_mm.phys_to_virt(pa))
         assert walk.pa == pa
-        assert walk.levels[-1][0] == "pmd"
+        assert walk.levels[-1][0] == ("pmd" if init_mm.pgtable.LINEAR_BLOCKS else "pte")
         assert walk.prot == RW
     assert init_mm.walk(init_mm.phys_to_virt(memory.end)).pa is None
     assert init_mm.virt_to_phys(init_mm.phys_to_virt(memory.end)) is None
@@ -49,7 +49,8 @@ def test_entries_are_those_of_a_real_arm64_kernel(arm64_mm):
     assert entries(arm64_mm, arm64_mm.layout.page_offset + 0x400000) == [
         ("pgd", 0x1800_0000_0000_0403),
         ("pud", 0x1800_0000_0000_0403),
-        ("pmd", 0x00E8_0000_0000_0705),
+        ("pmd", 0x1800_0000_0000_0403),
+        ("pte", 0x00E8_0000_0000_0707),
     ]
     arm64_mm.map_image(arm64_mm.layout.kernel_text, 0x41000000, 0x1000, Prot.READ | Prot.EXEC)
     early = 0x1000_0000_0000_0003
