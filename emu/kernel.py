@@ -162,7 +162,7 @@ class Kernel:
         self.space.write_u64(symbol("bpf_jit_end"), self.arch.layout.modules_end)
 
     def _bind(self) -> None:
-        direct_hole = self.init_mm.phys_to_virt(self.memory.base) + (64 << 40)
+        direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
         self._subsystems = [
             _MachineKcalls(self.machine),
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),

@@ -83,8 +83,10 @@ class Golden:
 
     def _user_novma(self) -> int:
         user = self._space_of_user()
-        address = self._user_page(PROT_READ | PROT_WRITE, touch=False)
-        do_munmap(user.mm, address, _PAGE)
+        address = do_mmap(user.mm, 0, 2 * _PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+        for page in (address, address + _PAGE):
+            user.poke(page, b"\x5a")
+        do_munmap(user.mm, address, _PAGE)  # its neighbour keeps the page table alive
         return address
 
     @kcall

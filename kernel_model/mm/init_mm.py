@@ -1,8 +1,9 @@
 """init_mm: the kernel's own page tables, and how physical memory is laid out at boot.
 
 Mirrors mm/init-mm.c and, for the order of things, arch/x86/mm/init_64.c and arch/arm64/mm/mmu.c: the direct map (by
-2 MiB blocks on x86-64, by pages on arm64), struct pages at vmemmap, the kernel image with permissions per section, kernel mappings made later.
-Leaves out: 1 GiB blocks, KASLR, memory hotplug, the read-only alias of the text in the direct map, freeing init memory.
+2 MiB blocks on x86-64, by pages on arm64), struct pages at vmemmap, the kernel image with permissions per section,
+kernel mappings made later. Leaves out: 1 GiB blocks, KASLR, memory hotplug, the read-only alias of the text in the
+direct map, freeing init memory.
 """
 
 from __future__ import annotations
