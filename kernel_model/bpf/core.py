@@ -10,7 +10,10 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kernel_model.bpf.maps.base import Maps
+from kernel_model.bpf.maps.array import ArrayMap, array_map_alloc_check, elem_size, index_mask
+from kernel_model.bpf.maps.base import Map, Maps, unsupported
+from kernel_model.bpf.maps.hash import HashMap, htab_map_alloc_check
+from kernel_model.bpf.program import MapSpec, MapType
 from kernel_model.bpf.range_tree import RangeTrees
 from kernel_model.bpf.streams import BpfStreams, ProgStreams
 from kernel_model.errors import NotModelledError
@@ -30,7 +33,25 @@ class Host(Protocol):
     console: Any
     clock: Any
     machine: Any
+    objects: Any
+    types: Any
+    profile: Any
     current_task: Callable[[], Any]
+
+
+class _Kmalloc:
+    """The slab as maps see it."""
+
+    def __init__(self, slab: Any) -> None:
+        self._slab = slab
+
+    def kmalloc(self, size: int) -> int:
+        """Zeroed memory."""
+        return int(self._slab.kzalloc(size, "bpf map element"))
+
+    def kfree(self, va: int) -> None:
+        """Give it back."""
+        self._slab.kfree(va)
 
 
 class Bpf:
@@ -46,6 +67,7 @@ class Bpf:
         )
         self._text: list[tuple[int, int, int]] = []  # (start, end, struct bpf_prog *)
         self._by_fd: dict[int, int] = {}
+        self._next_map_id = 1
         self.prog_streams: dict[int, ProgStreams] = {}  # by address of the main struct bpf_prog
         self.lines: Callable[[int], tuple[str, str, int] | None] = lambda ip: None
         self.interpret: Callable[[int, int], int] | None = None
@@ -137,15 +159,46 @@ class Bpf:
     @kcall
     def arena_zap_pages(self, arena: int, uaddr: int, page_cnt: int) -> None:
         """zap_pages(): unmap the range from every process that maps the arena."""
-        for zap in self.zappers.get(arena, ()):
-            zap(uaddr, page_cnt)
+        from kernel_model.bpf.arena import ArenaMap
 
-    @property
-    def zappers(self) -> dict[int, list[Callable[[int, int], None]]]:
-        """For each arena the functions that unmap a range from one process."""
-        return self._zappers
+        found = self.maps.at(arena)
+        assert isinstance(found, ArenaMap)
+        found.zap_pages(uaddr, page_cnt)
 
-    _zappers: dict[int, list[Callable[[int, int], None]]] = {}
+    # -- maps --------------------------------------------------------------------------------------------------------
+
+    def create_map(self, spec: MapSpec) -> Map:
+        """map_create(). Raises KernelErrno where the kernel refuses, NotModelledError for other map types."""
+        from kernel_model.bpf.arena import ArenaMap
+
+        host, map_id = self._host, self._next_map_id
+        if spec.type == MapType.ARENA:
+            new: Map = ArenaMap.create(spec, map_id, host, self.range_trees, host.profile)
+        elif spec.type == MapType.ARRAY:
+            new = self._create_array(spec, map_id)
+        elif spec.type == MapType.HASH:
+            htab_map_alloc_check(spec)
+            address = host.objects.new("bpf_map")
+            new = HashMap(spec, map_id, address, space=host.space, allocator=_Kmalloc(host.slab))
+        else:
+            raise unsupported(spec)
+        view = host.types.view("bpf_map", new.address)
+        new.write_struct(view)
+        view.name = new.name
+        self._next_map_id += 1
+        self.maps.add(new)
+        return new
+
+    def _create_array(self, spec: MapSpec, map_id: int) -> Map:
+        array_map_alloc_check(spec)
+        host = self._host
+        head = host.types.offsetof("bpf_array", "value")
+        address = host.slab.kzalloc(head + spec.max_entries * elem_size(spec), "bpf_array")
+        view = host.types.view("bpf_array", address)
+        view.elem_size, view.index_mask = elem_size(spec), index_mask(spec.max_entries)
+        if spec.initial is not None:
+            host.space.write(address + head, spec.initial)
+        return ArrayMap(spec, map_id, address, space=host.space, values=address + head)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 

@@ -210,12 +210,10 @@ def _division(insn: Insn) -> list[Insn]:
             return [*head, Insn(jump | BPF_JGT | BPF_K, ax, 0, 4, 1), Insn(jump | BPF_JEQ | BPF_K, ax, 0, 1, 0),
                     Insn(alu | BPF_MOV | BPF_K, dst), Insn(alu | BPF_NEG | BPF_K, dst),
                     Insn(BPF_JMP | BPF_JA, 0, 0, 1), insn]
-        tail = [Insn(BPF_JMP | BPF_JA, 0, 0, 1), Insn(BPF_ALU | BPF_MOV | BPF_X, dst, dst)] if not wide else []
-        skip = 3 if wide else 4
+        tail = [] if wide else [Insn(BPF_JMP | BPF_JA, 0, 0, 1), Insn(BPF_ALU | BPF_MOV | BPF_X, dst, dst)]
         return [*head, Insn(jump | BPF_JGT | BPF_K, ax, 0, 3, 1),
-                Insn(jump | BPF_JEQ | BPF_K, ax, 0, skip - 1 + (0 if wide else 0), 1),
-                Insn(BPF_ALU | BPF_MOV | BPF_K, dst), Insn(BPF_JMP | BPF_JA, 0, 0, 1 + len(tail) - (0 if wide else 0)),
-                insn, *tail]
+                Insn(jump | BPF_JEQ | BPF_K, ax, 0, 3 if wide else 4, 1),
+                Insn(BPF_ALU | BPF_MOV | BPF_K, dst), Insn(BPF_JMP | BPF_JA, 0, 0, 1), insn, *tail]
     if divide:
         return [Insn(jump | BPF_JNE | BPF_K, src, 0, 2, 0), Insn(BPF_ALU | BPF_XOR | BPF_X, dst, dst),
                 Insn(BPF_JMP | BPF_JA, 0, 0, 1), insn]
