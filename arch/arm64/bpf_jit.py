@@ -105,7 +105,7 @@ _ARENA_MODES = (BPF_PROBE_MEM32, BPF_PROBE_MEM32SX, BPF_PROBE_ATOMIC)
 
 
 def _unknown(index: int, insn: Insn) -> NotImplementedError:
-    return NotImplementedError(f"arm64 JIT: insn {index}: no translation of opcode {insn.code:#04x} (imm {insn.imm:#x})")
+    return NotImplementedError(f"arm64 JIT: insn {index}: no translation of opcode {insn.code:#04x} imm {insn.imm:#x}")
 
 
 class _Function:
@@ -147,7 +147,7 @@ class _Function:
     # -- frame -------------------------------------------------------------------------------------------------------
 
     def prologue(self) -> None:
-        """build_prologue(): patchable entry, frame record, tail-call counter, saved registers, BPF stack, arena base."""
+        """build_prologue(): patchable entry, frame record, tail-call counter, saved registers, stack, arena base."""
         self.emit(a64.BTI_JC, a64.mov(1, 9, a64.LR), a64.NOP, a64.PACIASP)
         self.emit(a64.push(a64.FP, a64.LR), a64.mov_sp(a64.FP, a64.SP))
         if self.request.is_subprog:

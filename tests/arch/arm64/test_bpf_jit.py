@@ -32,7 +32,6 @@ class Guest:
         window = {"start": LAYOUT.modules_start, "end": LAYOUT.modules_end}
         self.text = vm.vmalloc(8192, "bpf", prot=Prot.READ | Prot.EXEC, **window)
         self.vectors = vm.vmalloc(4096, "vectors", align=4096, prot=Prot.READ | Prot.EXEC, **window)
-        # every exception: mrs x16, esr_el1; mrs x17, far_el1; msr spsr...: stop where it happened
         self.stop = vm.vmalloc(4096, "stop", prot=Prot.READ | Prot.EXEC, **window)
         self.space.write_u32(self.stop, 0xD503201F)
         self.data = vm.vmalloc(8192, "data")
@@ -50,7 +49,7 @@ class Guest:
         self.image = None
 
     def _trap(self, esr, _):
-        at = self.cpu.engine.q[self.cpu._pc]
+        at = self.cpu.engine.q[self.cpu._elr]
         entry = next((e for e in self.image.extable if self.text + e.insn_off == at), None)
         self.traps.append((at, entry))
         self.cpu.stop()
@@ -195,7 +194,9 @@ def test_loops_and_long_jumps(guest):
     assert guest.call(loop, 1000) == 500500
 
 
-@pytest.mark.parametrize("value", [0, 1, M64, 0xFFFF_0000_1234_0000, 0x1234_5678_9ABC_DEF0, 0xFFFF_FFFF_0000_FFFF, 1 << 48])
+@pytest.mark.parametrize(
+    "value", [0, 1, M64, 0xFFFF_0000_1234_0000, 0x1234_5678_9ABC_DEF0, 0xFFFF_FFFF_0000_FFFF, 1 << 48]
+)
 def test_immediate_loads(guest, value):
     assert guest.call([*ld64(0, value), EXIT]) == value
     first, second = ld64(0, value)
