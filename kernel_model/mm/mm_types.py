@@ -93,7 +93,10 @@ class VmFaultInfo:
 class VmOperations(Protocol):
     """struct vm_operations_struct, the members that are modelled. Errors are -errno."""
 
-    has_map_pages: bool  # vm_ops->map_pages is set: faults may be handled under the per-VMA lock
+    @property
+    def has_map_pages(self) -> bool:
+        """vm_ops->map_pages is set: faults may be handled under the per-VMA lock."""
+        ...
 
     def open(self, vma: VmArea) -> None:
         """A VMA was duplicated (split, fork)."""
