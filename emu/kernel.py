@@ -9,6 +9,7 @@ Mirrors init/main.c in the order of things: memory, page tables, per-CPU areas, 
 from __future__ import annotations
 
 import importlib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,16 @@ import images
 from arch.interface import Prot
 from emu.machine import NR_CPUS, Machine
 from kernel_model import profiles
+from kernel_model.bpf.arena import ArenaMap
+from kernel_model.bpf.core import Bpf
+from kernel_model.bpf.maps.base import Map
+from kernel_model.bpf.object import BpfObject, load_object
+from kernel_model.bpf.prog import Prog, ProgLoader
+from kernel_model.bpf.program import ProgSpec
+from kernel_model.bpf.streams import BPF_STREAM_MAX_CAPACITY, Stream
+from kernel_model.bpf.verify import verify
 from kernel_model.console import Console
-from kernel_model.errors import KemuError
+from kernel_model.errors import KemuError, NotModelledError
 from kernel_model.golden import Golden
 from kernel_model.image import Image, load_image
 from kernel_model.kallsyms import Kallsyms
@@ -30,7 +39,7 @@ from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.init_mm import mem_init
 from kernel_model.mm.kcalls import MmKcalls
-from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, setup_stack
+from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, do_mmap, setup_stack
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.signals import SigInfo
 from kernel_model.mm.slab import Slab
@@ -45,6 +54,7 @@ from kernel_model.types import Btf, Types
 
 IMAGES = Path(images.__file__).parent
 RAM_SIZE = 256 << 20
+DEFAULT_ARENA_ADDRESS = 0x7F00_0000_0000  # where a loader's mmap() of an arena without map_extra lands
 PAGE = 4096
 
 
@@ -60,10 +70,72 @@ class UserResult:
     values: dict[str, bytes] = field(default_factory=dict)  # contents of the variables that were asked for
 
 
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One run of a BPF program."""
+
+    prog: str
+    retval: int
+    error: int  # 0, or -errno of the system call
+    stdout: str  # the program's streams, consumed
+    stderr: str
+    dmesg: str  # what the kernel logged meanwhile
+    oops: bool
+    signal: SigInfo | None
+
+
+@dataclass(slots=True)
+class LoadedObject:
+    """A loaded object file: programs by name, maps in the file's order, global variables by name."""
+
+    kernel: Kernel
+    object: BpfObject
+    maps: list[Map]
+    progs: dict[str, Prog]
+
+    def map(self, name: str) -> Map:
+        """The map called `name`; KemuError lists those there are."""
+        for found in self.maps:
+            if found.name == name:
+                return found
+        raise KemuError(f"{self.object.name}: no map {name!r}; it has {', '.join(m.name for m in self.maps)}")
+
+    def prog(self, name: str) -> Prog:
+        """The loaded program called `name`; KemuError lists those there are."""
+        if name not in self.progs:
+            raise KemuError(f"{self.object.name}: no program {name!r}; it has {', '.join(self.progs)}")
+        return self.progs[name]
+
+    def address(self, variable: str) -> int:
+        """Kernel address of a global variable."""
+        found = self.object.variables.get(variable)
+        if found is None:
+            raise KemuError(f"{self.object.name}: no variable {variable!r}")
+        return self.maps[found.map_index].direct_value_addr(0) + found.offset
+
+    def read(self, variable: str) -> bytes:
+        """Contents of a global variable."""
+        address = self.address(variable)
+        return self.kernel.space.read(address, self.object.variables[variable].size)
+
+    def read_longs(self, variable: str) -> list[int]:
+        """A global array of 64-bit values, signed."""
+        data = self.read(variable)
+        return [int.from_bytes(data[i : i + 8], "little", signed=True) for i in range(0, len(data), 8)]
+
+    def write(self, variable: str, data: bytes) -> None:
+        """Set a global variable."""
+        self.kernel.space.write(self.address(variable), data)
+
+
+def _text(stream: Stream) -> str:
+    return stream.read(BPF_STREAM_MAX_CAPACITY).decode("latin-1")
+
+
 class _Clock:
     """Virtual time: every reading moves it on, so that loops that wait for it end. Nanoseconds."""
 
-    def __init__(self, step: int = 1_000_000) -> None:
+    def __init__(self, step: int = 10_000_000) -> None:
         self.now = 1_000_000_000
         self._step = step
 
@@ -158,13 +230,11 @@ class Kernel:
         features.arena_scratch = self.profile.scratch is not profiles.Scratch.NONE
         features.arena_scratch_replace = self.profile.scratch is profiles.Scratch.REPLACE
         features.stream_error_limit = self.profile.stream_error_limit or 0
-        self.space.write_u64(symbol("bpf_jit_start"), self.arch.layout.modules_start)
-        self.space.write_u64(symbol("bpf_jit_end"), self.arch.layout.modules_end)
 
     def _bind(self) -> None:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
         self._subsystems = [
-            _MachineKcalls(self.machine),
+            _MachineKcalls(self),
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
             Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
@@ -177,10 +247,20 @@ class Kernel:
         self.machine.bind(table, bind(table, collect(self._subsystems)), mailboxes)
 
     def _bpf_subsystems(self) -> list[object]:
-        from kernel_model.bpf.core import Bpf
-
         self.bpf = Bpf(self)
+        self.bpf.aux_prog_offset = self.types.offsetof("bpf_prog_aux", "prog")
+        start = self.jit_window[0]
+        self.space.write_u64(self.machine.symbol("bpf_jit_start"), start)
+        self.space.write_u64(self.machine.symbol("bpf_jit_end"), self.jit_window[1])
+        self.programs = ProgLoader(self, self.bpf, self.jit_window)
         return self.bpf.subsystems()
+
+    @property
+    def jit_window(self) -> tuple[int, int]:
+        """Kernel addresses that BPF text may have: the modules' area behind the modules of the image."""
+        layout = self.arch.layout
+        modules = [s.va + s.size for s in self.image.segments if layout.modules_start <= s.va < layout.modules_end]
+        return (max(modules, default=layout.modules_start) + (2 << 20) - 1) & -(2 << 20), layout.modules_end
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
@@ -252,6 +332,29 @@ class Kernel:
             self._switch(cpu, previous)
         return ended, "".join(line + "\n" for line in self.console.lines[before:])
 
+    def run_kthread(self, threadfn: int, data: int, comm: str) -> None:
+        """kthread_run() and wait: a kernel thread on the current CPU. It borrows the address space that is loaded
+        (active_mm), as lazy TLB switching does."""
+        cpu_number = self.machine.current_cpu
+        cpu, previous = self.machine.cpus[cpu_number], self.current_task()
+        outer, root = cpu.engine.snapshot(), cpu.root
+        task = self.tasks.create(comm, None)
+        task.view.active_mm = previous.view.active_mm
+        create = self.slab.kzalloc(16, "kthread_create_info")
+        self.space.write_u64(create, threadfn)
+        self.space.write_u64(create + 8, data)
+        self._switch(cpu_number, task)
+        cpu.set_root(root)
+        self.arch_boot.start_kthread(cpu, task.stack_top, self.machine.symbol("kthread"), create)
+        try:
+            self.machine.run(cpu_number)
+        except TaskExit:
+            pass
+        finally:
+            self._switch(cpu_number, previous)
+            cpu.engine.resume(outer)
+            self._reap(task)
+
     def _reap(self, task: Task) -> None:
         """release_task() and mmput(): stack, task_struct and address space go."""
         if task.mm is not None:
@@ -274,6 +377,68 @@ class Kernel:
         variables = {"text": case.encode().ljust(64, b"\0"), "length": len(case)}
         return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
 
+    # -- BPF ---------------------------------------------------------------------------------------------------------
+
+    def load(self, path: str | Path, engine: str = "jit", log_level: int = 0) -> LoadedObject:
+        """Open a .bpf.o, create its maps, verify and load every program that SEC("?...") does not exclude.
+
+        `engine` is "jit" or "interp". Raises ObjectFileError, VerifierRejected, KernelErrno or NotModelledError.
+        """
+        if engine not in ("jit", "interp"):
+            raise KemuError(f"unknown engine {engine!r}: known are jit, interp")
+        obj = load_object(path, self.types.btf)
+        maps = [self.bpf.create_map(spec) for spec in obj.maps]
+        for new in maps:
+            if isinstance(new, ArenaMap):
+                if not new.user_vm_start:
+                    new.set_user_range(DEFAULT_ARENA_ADDRESS)
+                if new.spec.initial:
+                    raise NotModelledError(f"{obj.name}: global variables in the arena are not modelled")
+        loaded = LoadedObject(self, obj, maps, {})
+        for spec in obj.progs:
+            if spec.autoload:
+                loaded.progs[spec.name] = self.load_prog(spec, obj, maps, engine, log_level)
+        return loaded
+
+    def load_prog(self, spec: ProgSpec, obj: BpfObject, maps: list[Map], engine: str = "jit", log_level: int = 0) -> Prog:
+        """Verify one program and place it in guest memory."""
+        verdict = verify(spec, maps, obj.btf, self.types.btf, self.profile, log_level, self.arch.name)
+        return self.programs.load(spec, maps, verdict, self.types.btf, engine)
+
+    def run(self, prog: Prog, *, cpu: int = 0, comm: str = "arena_run") -> RunResult:
+        """bpf(BPF_PROG_TEST_RUN) from a user process that has the program's arena mapped."""
+        started = self.exec("prog_run", comm)
+        mm = started[0].mm
+        assert mm is not None
+        if prog.arena is not None:
+            where = do_mmap(mm, prog.arena.user_vm_start, prog.arena.size, 3, MAP_SHARED | MAP_FIXED, prog.arena)
+            if where != prog.arena.user_vm_start:
+                raise KemuError(f"mmap of arena {prog.arena.name!r}: error {where}")
+        attr = struct.pack("<II", prog.fd, 0).ljust(128, b"\0")
+        ended = self.run_user("prog_run", {"attr": attr}, cpu=cpu, read={"attr": 8, "result": 8}, started=started)
+        error, retval = int.from_bytes(ended.values["result"], "little", signed=True), 0
+        if not error:
+            retval = int.from_bytes(ended.values["attr"][4:], "little", signed=True)
+        streams = prog.streams
+        return RunResult(prog.name, retval, error, _text(streams.stdout), _text(streams.stderr), ended.dmesg, ended.oops,
+                         ended.signal)
+
+    def touch(self, address: int, arena: ArenaMap | None = None, *, write: bool = False, cpu: int = 0) -> UserResult:
+        """A user process reads or writes 8 bytes at `address`, with `arena` mapped if given."""
+        started = self.exec("touch")
+        mm = started[0].mm
+        assert mm is not None
+        if arena is not None:
+            do_mmap(mm, arena.user_vm_start, arena.size, 3, MAP_SHARED | MAP_FIXED, arena)
+        variables = {"address": address, "operation": int(write).to_bytes(4, "little")}
+        return self.run_user("touch", variables, cpu=cpu, read={"value": 8}, started=started)
+
+    def free(self, loaded: LoadedObject) -> None:
+        """Destroy an object's maps, as when its last descriptor is closed."""
+        for old in loaded.maps:
+            self.bpf.maps.remove(old)
+            old.free()
+
     def dmesg(self) -> str:
         """The kernel log so far."""
         return self.console.text()
@@ -282,13 +447,18 @@ class Kernel:
 class _MachineKcalls:
     """kcalls that the machine itself answers."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
 
     @kcall
     def flush_tlb_kernel_range(self, start: int, end: int) -> None:
         """void flush_tlb_kernel_range(unsigned long start, unsigned long end): on every CPU."""
-        self._machine.flush_tlb_kernel_range(start, end)
+        self._kernel.machine.flush_tlb_kernel_range(start, end)
+
+    @kcall
+    def golden_run_kthread(self, threadfn: int, data: int) -> None:
+        """Run threadfn(data) in a kernel thread to its end before the caller goes on, as a second CPU would."""
+        self._kernel.run_kthread(threadfn, data, "golden_kt")
 
 
 _IMAGES: dict[Path, Any] = {}
