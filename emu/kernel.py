@@ -27,7 +27,6 @@ from kernel_model.bpf.object import BpfObject, load_object
 from kernel_model.bpf.prog import Prog, ProgLoader
 from kernel_model.bpf.program import ProgSpec
 from kernel_model.bpf.streams import BPF_STREAM_MAX_CAPACITY, Stream
-from kernel_model.bpf.verify import verify
 from kernel_model.console import Console
 from kernel_model.errors import KemuError, NotModelledError
 from kernel_model.golden import Golden
@@ -400,8 +399,12 @@ class Kernel:
                 loaded.progs[spec.name] = self.load_prog(spec, obj, maps, engine, log_level)
         return loaded
 
-    def load_prog(self, spec: ProgSpec, obj: BpfObject, maps: list[Map], engine: str = "jit", log_level: int = 0) -> Prog:
+    def load_prog(
+        self, spec: ProgSpec, obj: BpfObject, maps: list[Map], engine: str = "jit", log_level: int = 0
+    ) -> Prog:
         """Verify one program and place it in guest memory."""
+        from kernel_model.bpf.verify import verify  # the verifier costs import time that boot alone need not pay
+
         verdict = verify(spec, maps, obj.btf, self.types.btf, self.profile, log_level, self.arch.name)
         return self.programs.load(spec, maps, verdict, self.types.btf, engine)
 
@@ -420,8 +423,8 @@ class Kernel:
         if not error:
             retval = int.from_bytes(ended.values["attr"][4:], "little", signed=True)
         streams = prog.streams
-        return RunResult(prog.name, retval, error, _text(streams.stdout), _text(streams.stderr), ended.dmesg, ended.oops,
-                         ended.signal)
+        return RunResult(prog.name, retval, error, _text(streams.stdout), _text(streams.stderr), ended.dmesg,
+                         ended.oops, ended.signal)
 
     def touch(self, address: int, arena: ArenaMap | None = None, *, write: bool = False, cpu: int = 0) -> UserResult:
         """A user process reads or writes 8 bytes at `address`, with `arena` mapped if given."""

@@ -105,7 +105,8 @@ def _parse(name: str, data: bytes) -> Image:
     for i in range(phnum):
         kind, flags, offset, va, pa, filesz, memsz, _ = _PHDR.unpack_from(data, phoff + i * phentsize)
         if kind == PT_LOAD:
-            segments.append(Segment(va, pa, data[offset : offset + filesz], memsz, bool(flags & PF_W), bool(flags & PF_X)))
+            content = data[offset : offset + filesz]
+            segments.append(Segment(va, pa, content, memsz, bool(flags & PF_W), bool(flags & PF_X)))
     headers = [_SHDR.unpack_from(data, shoff + i * shentsize) for i in range(shnum)]
     names_at = headers[shstrndx]
     names = data[names_at[4] : names_at[4] + names_at[5]]
