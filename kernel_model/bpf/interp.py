@@ -1,0 +1,422 @@
+"""The BPF interpreter: an xlated program run in Python over guest memory, with the JITs' results.
+
+Mirrors ___bpf_prog_run() (kernel/bpf/core.c) for ordinary instructions, and for what Linux leaves to JITs (arena
+accesses, address-space casts) what their machine code does: the same faults are reported, the same registers
+cleared. Leaves out tail calls and classic BPF.
+
+Each instruction is bound once to a step: a function of the frame that returns the next slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from arch import bpf_isa as bpf
+from arch.bpf_isa import Insn
+from arch.interface import JitArena
+from kernel_model.bpf.fixups import TIMED_MAY_GOTO_CALL
+from kernel_model.bpf.program import XlatedProg
+from kernel_model.errors import BudgetExceededError, NotModelledError
+from kernel_model.mm.access import GuestAddressError
+
+_M64 = 0xFFFF_FFFF_FFFF_FFFF
+_M32 = 0xFFFF_FFFF
+_TASK_SIZE_MAX = 0x0000_7FFF_FFFF_F000
+_VSYSCALL_ADDR = 0xFFFF_FFFF_FF60_0000
+_PAGE_SIZE = 4096
+_NOSPEC = bpf.BPF_ST | 0xC0
+MAX_CALL_FRAMES = 8  # include/linux/bpf_verifier.h
+
+
+class Memory(Protocol):
+    """Kernel virtual memory; GuestAddressError where nothing is mapped."""
+
+    def read(self, va: int, length: int) -> bytes:
+        """`length` bytes at `va`."""
+        ...
+
+    def write(self, va: int, data: bytes) -> None:
+        """Store `data` at `va`."""
+        ...
+
+
+class Host(Protocol):
+    """What a program reaches beyond its own instructions. `slot` is the instruction's place in the program."""
+
+    def call(self, slot: int, insn: Insn, args: tuple[int, int, int, int, int]) -> int:
+        """Call a helper (src 0) or kfunc (src 2) and give R0, unsigned 64 bit."""
+        ...
+
+    def timed_may_goto(self, slot: int, counter: int) -> int:
+        """bpf_check_timed_may_goto() for the {count, timestamp} at address `counter`: the new count."""
+        ...
+
+    def arena_fault(self, slot: int, address: int, write: bool) -> None:
+        """An arena access met no page: `address` is pointer plus offset as the program used it."""
+        ...
+
+
+_Step = Callable[[list[int]], int]
+
+
+def _signed(value: int, bits: int) -> int:
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def _divide(a: int, b: int, bits: int, signed: bool) -> tuple[int, int]:
+    """Quotient and remainder towards zero; by zero: 0 and the dividend."""
+    if signed:
+        a, b = _signed(a, bits), _signed(b, bits)
+    if b == 0:
+        return 0, a
+    quotient = abs(a) // abs(b)
+    if (a < 0) != (b < 0):
+        quotient = -quotient
+    return quotient, a - quotient * b
+
+
+_ALU: dict[int, Callable[[int, int, int], int]] = {
+    bpf.BPF_ADD: lambda a, b, n: a + b,
+    bpf.BPF_SUB: lambda a, b, n: a - b,
+    bpf.BPF_MUL: lambda a, b, n: a * b,
+    bpf.BPF_OR: lambda a, b, n: a | b,
+    bpf.BPF_AND: lambda a, b, n: a & b,
+    bpf.BPF_XOR: lambda a, b, n: a ^ b,
+    bpf.BPF_LSH: lambda a, b, n: a << (b & n - 1),
+    bpf.BPF_RSH: lambda a, b, n: a >> (b & n - 1),
+    bpf.BPF_ARSH: lambda a, b, n: _signed(a, n) >> (b & n - 1),
+    bpf.BPF_NEG: lambda a, b, n: -a,
+}
+_ATOMICS = frozenset(
+    {bpf.BPF_LOAD_ACQ, bpf.BPF_STORE_REL, bpf.BPF_XCHG, bpf.BPF_CMPXCHG}
+    | {op | fetch for op in (bpf.BPF_ADD, bpf.BPF_AND, bpf.BPF_OR, bpf.BPF_XOR) for fetch in (0, bpf.BPF_FETCH)}
+)
+_COMPARE: dict[int, Callable[[int, int, int], bool]] = {
+    bpf.BPF_JEQ: lambda a, b, n: a == b,
+    bpf.BPF_JNE: lambda a, b, n: a != b,
+    bpf.BPF_JSET: lambda a, b, n: a & b != 0,
+    bpf.BPF_JGT: lambda a, b, n: a > b,
+    bpf.BPF_JGE: lambda a, b, n: a >= b,
+    bpf.BPF_JLT: lambda a, b, n: a < b,
+    bpf.BPF_JLE: lambda a, b, n: a <= b,
+    bpf.BPF_JSGT: lambda a, b, n: _signed(a, n) > _signed(b, n),
+    bpf.BPF_JSGE: lambda a, b, n: _signed(a, n) >= _signed(b, n),
+    bpf.BPF_JSLT: lambda a, b, n: _signed(a, n) < _signed(b, n),
+    bpf.BPF_JSLE: lambda a, b, n: _signed(a, n) <= _signed(b, n),
+}
+
+
+class Interpreter:
+    """One program, bound to memory and host. `budget` is how many instructions a run may execute."""
+
+    def __init__(
+        self, prog: XlatedProg, memory: Memory, host: Host, arena: JitArena | None = None, budget: int = 200_000_000
+    ) -> None:
+        self._insns = prog.insns
+        self._name = prog.name
+        self._memory = memory
+        self._host = host
+        self._arena = arena
+        self._budget = budget
+        self._depths = {f.start: f.stack_depth for f in prog.funcs}
+        self._calls: dict[int, int] = {}  # slot of a call -> slot of the subprogram
+        self._exits: set[int] = set()
+        self._steps: list[_Step] = []
+        second = False
+        for slot, insn in enumerate(self._insns):
+            self._steps.append(self._unreachable if second else self._bind(slot, insn))
+            second = insn.is_ld_imm64
+        self.executed = 0  # instructions of the last run
+
+    def run(self, context: int, stack: int, stack_size: int) -> int:
+        """R0 at the main function's exit. `stack` is the lowest address of guest memory for the frames' stacks."""
+        frame_pointer = stack + stack_size
+        r = [0] * 12
+        r[1], r[10] = context, frame_pointer
+        steps, calls, exits = self._steps, self._calls, self._exits
+        frames: list[tuple[int, list[int]]] = []
+        bottom = [frame_pointer - self._depth(0)]
+        slot, left = 0, self._budget
+        while True:
+            left -= 1
+            if left < 0:
+                raise BudgetExceededError(
+                    f"BPF program {self._name}: the budget of {self._budget} instructions is used up"
+                )
+            if slot in calls:
+                target = calls[slot]
+                frames.append((slot + 1, r[6:11]))
+                low = bottom[-1] - self._depth(target)
+                if low < stack or len(frames) >= MAX_CALL_FRAMES:
+                    raise NotModelledError(f"BPF program {self._name}: more than {stack_size} bytes of stack")
+                r[10] = bottom[-1]
+                bottom.append(low)
+                slot = target
+            elif slot in exits:
+                if not frames:
+                    self.executed = self._budget - left
+                    return r[0]
+                slot, r[6:11] = frames.pop()
+                bottom.pop()
+            else:
+                slot = steps[slot](r)
+
+    def _depth(self, start: int) -> int:
+        return self._depths.get(start, 0) + 15 & -16
+
+    @staticmethod
+    def _unreachable(r: list[int]) -> int:
+        raise AssertionError("the second slot of a 64-bit immediate is no instruction")
+
+    # -- binding -----------------------------------------------------------------------------------------------------
+
+    def _bind(self, slot: int, insn: Insn) -> _Step:
+        cls = insn.cls
+        if insn.is_ld_imm64:
+            value, dst = bpf.imm64(insn, self._insns[slot + 1]), insn.dst
+
+            def load(r: list[int]) -> int:
+                r[dst] = value
+                return slot + 2
+
+            return load
+        if cls in (bpf.BPF_ALU, bpf.BPF_ALU64):
+            return self._alu(slot, insn)
+        if cls in (bpf.BPF_JMP, bpf.BPF_JMP32):
+            return self._jump(slot, insn)
+        if cls == bpf.BPF_LDX:
+            return self._load(slot, insn)
+        if cls == bpf.BPF_STX and insn.mode in (bpf.BPF_ATOMIC, bpf.BPF_PROBE_ATOMIC):
+            return self._atomic(slot, insn)
+        if cls in (bpf.BPF_ST, bpf.BPF_STX):
+            return self._store(slot, insn)
+        raise self._unknown(slot, insn)
+
+    def _unknown(self, slot: int, insn: Insn) -> NotModelledError:
+        return NotModelledError(f"BPF interpreter: no meaning for instruction {slot}: {insn.encode().hex()}")
+
+    def _alu(self, slot: int, insn: Insn) -> _Step:
+        op, dst, src, following = insn.op, insn.dst, insn.src, slot + 1
+        bits = 64 if insn.cls == bpf.BPF_ALU64 else 32
+        mask, is_reg, constant = (1 << bits) - 1, insn.is_reg, insn.imm & (1 << bits) - 1
+        if op == bpf.BPF_MOV:
+            return self._mov(slot, insn, mask)
+        if op == bpf.BPF_END:
+            return self._swap(slot, insn)
+        if op in (bpf.BPF_DIV, bpf.BPF_MOD):
+            which, signed = (0 if op == bpf.BPF_DIV else 1), insn.off == 1
+
+            def divide(r: list[int]) -> int:
+                r[dst] = _divide(r[dst] & mask, r[src] & mask if is_reg else constant, bits, signed)[which] & mask
+                return following
+
+            return divide
+        function = _ALU.get(op)
+        if function is None:
+            raise self._unknown(slot, insn)
+        if is_reg:
+
+            def by_register(r: list[int]) -> int:
+                r[dst] = function(r[dst] & mask, r[src] & mask, bits) & mask
+                return following
+
+            return by_register
+
+        def by_constant(r: list[int]) -> int:
+            r[dst] = function(r[dst] & mask, constant, bits) & mask
+            return following
+
+        return by_constant
+
+    def _mov(self, slot: int, insn: Insn, mask: int) -> _Step:
+        dst, src, off, following = insn.dst, insn.src, insn.off, slot + 1
+        if not insn.is_reg:
+            constant = insn.imm & mask
+
+            def constant_to(r: list[int]) -> int:
+                r[dst] = constant
+                return following
+
+            return constant_to
+        if off == bpf.BPF_ADDR_SPACE_CAST and mask == _M64:
+            upper = self._arena.user_vm_start & ~_M32 if self._arena is not None and insn.imm == 1 << 16 else 0
+
+            def cast(r: list[int]) -> int:
+                low = r[src] & _M32
+                r[dst] = upper | low if low else 0
+                return following
+
+            return cast
+        if off not in (0, 8, 16, 32):
+            raise self._unknown(slot, insn)
+
+        def move(r: list[int]) -> int:
+            r[dst] = (_signed(r[src], off) if off else r[src]) & mask
+            return following
+
+        return move
+
+    def _swap(self, slot: int, insn: Insn) -> _Step:
+        dst, size, following = insn.dst, insn.imm // 8, slot + 1
+        swap = insn.cls == bpf.BPF_ALU64 or bool(insn.code & bpf.BPF_TO_BE)
+
+        def end(r: list[int]) -> int:
+            low = r[dst] & (1 << 8 * size) - 1
+            r[dst] = int.from_bytes(low.to_bytes(size, "little"), "big") if swap else low
+            return following
+
+        return end
+
+    def _jump(self, slot: int, insn: Insn) -> _Step:
+        op, dst, src, following = insn.op, insn.dst, insn.src, slot + 1
+        if op == bpf.BPF_JA:
+            target = following + (insn.imm if insn.cls == bpf.BPF_JMP32 else insn.off)
+            return lambda r: target
+        if insn.cls == bpf.BPF_JMP and op == bpf.BPF_EXIT:
+            self._exits.add(slot)
+            return self._unreachable
+        if insn.cls == bpf.BPF_JMP and op == bpf.BPF_CALL:
+            return self._call(slot, insn)
+        compare = _COMPARE.get(op)
+        if compare is None:
+            raise self._unknown(slot, insn)
+        bits = 64 if insn.cls == bpf.BPF_JMP else 32
+        mask, target, is_reg, constant = (1 << bits) - 1, following + insn.off, insn.is_reg, insn.imm & (1 << bits) - 1
+
+        def branch(r: list[int]) -> int:
+            return target if compare(r[dst] & mask, r[src] & mask if is_reg else constant, bits) else following
+
+        return branch
+
+    def _call(self, slot: int, insn: Insn) -> _Step:
+        host, following = self._host, slot + 1
+        if insn.src == bpf.BPF_PSEUDO_CALL:
+            self._calls[slot] = following + insn.imm
+            return self._unreachable
+        if insn.src == 0 and insn.imm == TIMED_MAY_GOTO_CALL:
+
+            def may_goto(r: list[int]) -> int:
+                r[bpf.BPF_REG_AX] = host.timed_may_goto(slot, (r[bpf.R10] + r[bpf.BPF_REG_AX]) & _M64) & _M64
+                return following
+
+            return may_goto
+
+        def call(r: list[int]) -> int:
+            r[0] = host.call(slot, insn, (r[1], r[2], r[3], r[4], r[5])) & _M64
+            return following
+
+        return call
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def _arena_base(self, slot: int, insn: Insn) -> int:
+        if self._arena is None:
+            raise NotModelledError(f"BPF interpreter: arena access without an arena at {slot}: {insn.encode().hex()}")
+        return self._arena.kern_vm_start
+
+    def _load(self, slot: int, insn: Insn) -> _Step:
+        memory, host, mode = self._memory, self._host, insn.mode
+        dst, src, off, size, following = insn.dst, insn.src, insn.off, bpf.SIZE_BYTES[insn.size], slot + 1
+        signed = mode in (bpf.BPF_MEMSX, bpf.BPF_PROBE_MEMSX, bpf.BPF_PROBE_MEM32SX)
+
+        def value(address: int) -> int:
+            return int.from_bytes(memory.read(address & _M64, size), "little", signed=signed) & _M64
+
+        if mode in (bpf.BPF_MEM, bpf.BPF_MEMSX):
+
+            def plain(r: list[int]) -> int:
+                r[dst] = value(r[src] + off)
+                return following
+
+            return plain
+        if mode in (bpf.BPF_PROBE_MEM, bpf.BPF_PROBE_MEMSX):
+
+            def probe(r: list[int]) -> int:
+                address = (r[src] + off) & _M64
+                good = _TASK_SIZE_MAX + _PAGE_SIZE < address < _VSYSCALL_ADDR
+                try:
+                    r[dst] = value(address) if good else 0
+                except GuestAddressError:
+                    r[dst] = 0
+                return following
+
+            return probe
+        if mode not in (bpf.BPF_PROBE_MEM32, bpf.BPF_PROBE_MEM32SX):
+            raise self._unknown(slot, insn)
+        base = self._arena_base(slot, insn)
+
+        def arena(r: list[int]) -> int:
+            try:
+                r[dst] = value(base + r[src] + off)
+            except GuestAddressError:
+                host.arena_fault(slot, (r[src] + off) & _M64, False)
+                r[dst] = 0
+            return following
+
+        return arena
+
+    def _store(self, slot: int, insn: Insn) -> _Step:
+        memory, host, mode = self._memory, self._host, insn.mode
+        dst, src, off, size, following = insn.dst, insn.src, insn.off, bpf.SIZE_BYTES[insn.size], slot + 1
+        if insn.code == _NOSPEC:
+            return lambda r: following
+        if mode not in (bpf.BPF_MEM, bpf.BPF_PROBE_MEM32):
+            raise self._unknown(slot, insn)
+        is_reg, mask = insn.cls == bpf.BPF_STX, (1 << 8 * size) - 1
+        constant = (insn.imm & mask).to_bytes(size, "little")
+        base = self._arena_base(slot, insn) if mode == bpf.BPF_PROBE_MEM32 else None
+
+        def store(r: list[int]) -> int:
+            data = (r[src] & mask).to_bytes(size, "little") if is_reg else constant
+            if base is None:
+                memory.write((r[dst] + off) & _M64, data)
+                return following
+            try:
+                memory.write((base + r[dst] + off) & _M64, data)
+            except GuestAddressError:
+                host.arena_fault(slot, (r[dst] + off) & _M64, True)
+            return following
+
+        return store
+
+    def _atomic(self, slot: int, insn: Insn) -> _Step:
+        """Read-modify-write; nothing comes between because one host thread runs everything. A fault leaves the
+        registers alone, of a load-acquire too, and is reported as a write at the destination register: class STX."""
+        memory, host, op = self._memory, self._host, insn.imm
+        dst, src, off, size, following = insn.dst, insn.src, insn.off, bpf.SIZE_BYTES[insn.size], slot + 1
+        mask, bits = (1 << 8 * size) - 1, 8 * size
+        base = self._arena_base(slot, insn) if insn.mode == bpf.BPF_PROBE_ATOMIC else 0
+        alu = _ALU.get(op & ~bpf.BPF_FETCH)
+        if op not in _ATOMICS:
+            raise self._unknown(slot, insn)
+
+        def modify(r: list[int]) -> None:
+            if op == bpf.BPF_LOAD_ACQ:
+                r[dst] = int.from_bytes(memory.read((base + r[src] + off) & _M64, size), "little")
+                return
+            address = (base + r[dst] + off) & _M64
+            new = r[src] & mask
+            if op != bpf.BPF_STORE_REL:
+                old = int.from_bytes(memory.read(address, size), "little")
+                if op == bpf.BPF_CMPXCHG:
+                    new = new if old == r[0] & mask else old
+                elif op != bpf.BPF_XCHG and alu is not None:
+                    new = alu(old, new, bits) & mask
+            memory.write(address, new.to_bytes(size, "little"))
+            if op == bpf.BPF_CMPXCHG:
+                r[0] = old
+            elif op & bpf.BPF_FETCH:
+                r[src] = old
+
+        def step(r: list[int]) -> int:
+            try:
+                modify(r)
+            except GuestAddressError:
+                if insn.mode != bpf.BPF_PROBE_ATOMIC:
+                    raise
+                host.arena_fault(slot, (r[dst] + off) & _M64, True)
+            return following
+
+        return step
