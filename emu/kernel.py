@@ -386,6 +386,15 @@ class Kernel:
         if engine not in ("jit", "interp"):
             raise KemuError(f"unknown engine {engine!r}: known are jit, interp")
         obj = load_object(path, self.types.btf)
+        loaded = LoadedObject(self, obj, self.create_maps(obj), {})
+        maps = loaded.maps
+        for spec in obj.progs:
+            if spec.autoload:
+                loaded.progs[spec.name] = self.load_prog(spec, obj, maps, engine, log_level)
+        return loaded
+
+    def create_maps(self, obj: BpfObject) -> list[Map]:
+        """The maps of an object, an arena at its user address as after the loader's mmap()."""
         maps = [self.bpf.create_map(spec) for spec in obj.maps]
         for new in maps:
             if isinstance(new, ArenaMap):
@@ -393,11 +402,7 @@ class Kernel:
                     new.set_user_range(DEFAULT_ARENA_ADDRESS)
                 if new.spec.initial:
                     raise NotModelledError(f"{obj.name}: global variables in the arena are not modelled")
-        loaded = LoadedObject(self, obj, maps, {})
-        for spec in obj.progs:
-            if spec.autoload:
-                loaded.progs[spec.name] = self.load_prog(spec, obj, maps, engine, log_level)
-        return loaded
+        return maps
 
     def load_prog(
         self, spec: ProgSpec, obj: BpfObject, maps: list[Map], engine: str = "jit", log_level: int = 0

@@ -1,0 +1,45 @@
+"""What a scenario reports: rows of what was tried and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Outcome(Enum):
+    """How one step ended."""
+
+    OK = "ok"
+    RECOVERED = "recovered"
+    FIXUP = "exception table"
+    REFUSED = "refused"
+    SIGNAL = "signal"
+    OOPS = "oops"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step: program, what it does, outcome, details, and the kernel's own texts."""
+
+    step: str
+    what: str
+    outcome: Outcome
+    detail: str
+    stream: str
+    dmesg: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioResult:
+    """All steps of one run."""
+
+    name: str
+    arch: str
+    profile: str
+    rows: list[Row]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing oopsed and nothing broke a promise."""
+        return all(row.outcome not in (Outcome.OOPS, Outcome.FAILED) for row in self.rows)
