@@ -151,7 +151,7 @@ def test_without_the_scratch_page_the_same_access_oopses(load, arch):
     result = kernel.run(loaded.prog("unallocated_read"))
     address = loaded.map("arena").kernel_address(USER + 50 * 4096) + 0x18
     assert result.oops and result.stderr == "" and f"{address:016x}" in result.dmesg.splitlines()[0]
-    kind = {"x86_64": r"Oops: Oops: 0000 \[#1\] SMP", "arm64": r"Internal error: Oops: 000000009600000[4-7] \[#1\]  SMP"}
+    kind = {"x86_64": r"Oops: Oops: 0000 \[#1\] SMP", "arm64": r"Internal error: Oops: 000000009600000[4-7] \[#1\]"}
     assert re.search(kind[arch], result.dmesg)
 
 
