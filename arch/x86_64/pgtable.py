@@ -72,6 +72,24 @@ class X86PageTable:
             table = entry & _PFN_MASK
         return Walk(tuple(levels), None, Prot(0))
 
+    def translate(self, read: ReadQword, root: int, va: int) -> int | None:
+        """walk().pa without the rest: for accesses that happen thousands of times."""
+        entry = read(root + (va >> 36 & 0xFF8))
+        if not entry & _PAGE_PRESENT:
+            return None
+        entry = read((entry & _PFN_MASK) + (va >> 27 & 0xFF8))
+        if not entry & _PAGE_PRESENT:
+            return None
+        if entry & _PAGE_PSE:
+            return entry & _PFN_MASK & -(1 << 30) | va & (1 << 30) - 1
+        entry = read((entry & _PFN_MASK) + (va >> 18 & 0xFF8))
+        if not entry & _PAGE_PRESENT:
+            return None
+        if entry & _PAGE_PSE:
+            return entry & _PFN_MASK & -(1 << 21) | va & (1 << 21) - 1
+        entry = read((entry & _PFN_MASK) + (va >> 9 & 0xFF8))
+        return entry & _PFN_MASK | va & 0xFFF if entry & _PAGE_PRESENT else None
+
     def mk_table(self, pa: int, user: bool = False, *, linear: bool = False, early: bool = False) -> int:
         """Entry that points to the next table at physical `pa`.
 

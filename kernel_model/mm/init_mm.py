@@ -64,7 +64,7 @@ class InitMm:
         pa = self.virt_to_phys(va)
         if pa is not None:
             return pa
-        return self.tree.walk(va).pa if va >= _KERNEL_HALF else None
+        return self.pgtable.translate(self.memory.read_u64, self.tree.root, va) if va >= _KERNEL_HALF else None
 
     def walk(self, va: int) -> Walk:
         """All levels, as oops printing shows them."""

@@ -52,6 +52,7 @@ def test_map_unmap_protect_agree_with_a_dict(init_mm, actions):
                 tree.protect(va, PAGE_SIZE, RW)
     for va in [BASE + i * PAGE_SIZE for i in range(515)] + [BASE + (1 << 30)]:
         walk = tree.walk(va + 0x123)
+        assert init_mm.pgtable.translate(init_mm.memory.read_u64, tree.root, va + 0x123) == walk.pa
         if va in model:
             assert (walk.pa, walk.prot) == (model[va][0] + 0x123, model[va][1])
         else:
@@ -65,6 +66,8 @@ def test_blocks_where_aligned_pages_at_the_edges(tree, init_mm):
     assert len(tree.walk(BASE + PMD_SIZE - 1).levels) == 4
     assert len(tree.walk(BASE + PMD_SIZE + 5).levels) == 3
     assert tree.walk(BASE + PMD_SIZE + 0x12345).pa == PMD_SIZE * 3 + 0x12345
+    read = init_mm.memory.read_u64
+    assert init_mm.pgtable.translate(read, tree.root, BASE + PMD_SIZE + 0x12345) == PMD_SIZE * 3 + 0x12345
     assert len(tree.walk(BASE + 2 * PMD_SIZE).levels) == 4
     assert tree.walk(BASE + 2 * PMD_SIZE + PAGE_SIZE).pa is None
 
