@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from arch.interface import PAGE_SIZE
 from kernel_model.errors import KemuError
-from kernel_model.mm.init_mm import InitMm
+from kernel_model.mm.init_mm import KERNEL_HALF, InitMm
 
 
 class GuestAddressError(KemuError):
@@ -24,10 +24,12 @@ class GuestAddressError(KemuError):
 class KernelSpace:
     """Reads and writes at kernel virtual addresses: direct map at once, everything else by a walk of init_mm."""
 
-    __slots__ = ("_base", "_end", "_init_mm", "_memory", "_start")
+    __slots__ = ("_base", "_end", "_memory", "_read_pa", "_root", "_start", "_walk")
 
     def __init__(self, init_mm: InitMm) -> None:
-        self._init_mm = init_mm
+        self._walk = init_mm.pgtable.translate
+        self._root = init_mm.pgd
+        self._read_pa = init_mm.memory.read_u64
         self._memory = init_mm.memory
         self._start = init_mm.phys_to_virt(init_mm.memory.base)
         self._end = self._start + init_mm.memory.size
@@ -37,7 +39,7 @@ class KernelSpace:
         """Physical address of `va`. GuestAddressError where nothing is mapped."""
         if self._start <= va < self._end:
             return va - self._start + self._base
-        pa = self._init_mm.translate(va)
+        pa = self._walk(self._read_pa, self._root, va) if va >= KERNEL_HALF else None
         if pa is None:
             raise GuestAddressError(va, what)
         return pa

@@ -16,7 +16,7 @@ from kernel_model.mm.page_alloc import PAGE_STRUCT_SIZE, PageAllocator
 from kernel_model.mm.pgtable import PMD_SIZE, PageTableTree
 
 _LOW_MEMORY = 1 << 20  # x86: trim_bios_range() and reserve_bios_regions() keep the first MiB
-_KERNEL_HALF = 0xFFFF_0000_0000_0000  # below it an address is a user one or not canonical
+KERNEL_HALF = 0xFFFF_0000_0000_0000  # below it an address is a user one or not canonical
 _KERNEL_RW = Prot.READ | Prot.WRITE
 
 FlushRange = Callable[[int, int], None]
@@ -64,7 +64,7 @@ class InitMm:
         pa = self.virt_to_phys(va)
         if pa is not None:
             return pa
-        return self.pgtable.translate(self.memory.read_u64, self.tree.root, va) if va >= _KERNEL_HALF else None
+        return self.pgtable.translate(self.memory.read_u64, self.tree.root, va) if va >= KERNEL_HALF else None
 
     def walk(self, va: int) -> Walk:
         """All levels, as oops printing shows them."""
