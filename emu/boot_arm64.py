@@ -6,7 +6,7 @@ kernel/process.c (__switch_to). TTBR0 points to an empty table where no user spa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernel_model.mm.vmalloc import THREAD_SIZE
 from kernel_model.oops.arm64 import Arm64Oops
@@ -49,6 +49,10 @@ class ArchBoot:
     def _overflow_stack(self, cpu: int) -> tuple[int, int]:
         low = (self._kernel.machine.symbol("overflow_stack") + self._percpu[cpu]) & 0xFFFF_FFFF_FFFF_FFFF
         return low, low + OVERFLOW_STACK_SIZE
+
+    def start_kthread(self, cpu: Any, stack_top: int, function: int, argument: int) -> None:
+        """copy_thread() of a kernel thread: its first instruction is ret_from_fork."""
+        cpu.enter_kernel(self._kernel.machine.symbol("ret_from_fork"), stack_top, x19=function, x20=argument)
 
     def oops(self) -> Arm64Oops:
         """The die path's kcalls."""

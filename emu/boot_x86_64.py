@@ -6,7 +6,7 @@ Mirrors arch/x86/kernel/cpu/common.c (cpu_init, cpu_init_exception_handling, sys
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from arch.x86_64 import traps
 from kernel_model.oops.x86_64 import X86Oops
@@ -48,6 +48,10 @@ class ArchBoot:
         k = self._kernel
         k.space.write(self._tss[number] + traps.TSS_SP0, struct.pack("<Q", task.stack_top))
         k.machine.cpus[number].set_root(task.mm.pgd if task.mm is not None else k.init_mm.pgd)
+
+    def start_kthread(self, cpu: Any, stack_top: int, function: int, argument: int) -> None:
+        """copy_thread() of a kernel thread: its first instruction is ret_from_fork_asm."""
+        cpu.enter_kernel(self._kernel.machine.symbol("ret_from_fork_asm"), stack_top, rbx=function, r12=argument)
 
     def oops(self) -> X86Oops:
         """The die path's kcalls."""

@@ -331,28 +331,34 @@ class Kernel:
             self._switch(cpu, previous)
         return ended, "".join(line + "\n" for line in self.console.lines[before:])
 
-    def run_kthread(self, threadfn: int, data: int, comm: str) -> None:
-        """kthread_run() and wait: a kernel thread on the current CPU. It borrows the address space that is loaded
-        (active_mm), as lazy TLB switching does."""
-        cpu_number = self.machine.current_cpu
-        cpu, previous = self.machine.cpus[cpu_number], self.current_task()
-        outer, root = cpu.engine.snapshot(), cpu.root
+    def run_kthread(self, function: str, argument: bytes, comm: str, cpu: int = 0) -> UserResult:
+        """kthread_run(): a kernel thread runs a guest function on `argument` to its end. Before it ran a shell, whose
+        address space stays loaded (active_mm), as lazy TLB switching does."""
+        shell, _ = self.exec("writer", "sh")
+        assert shell.mm is not None
         task = self.tasks.create(comm, None)
-        task.view.active_mm = previous.view.active_mm
-        create = self.slab.kzalloc(16, "kthread_create_info")
-        self.space.write_u64(create, threadfn)
-        self.space.write_u64(create + 8, data)
-        self._switch(cpu_number, task)
-        cpu.set_root(root)
-        self.arch_boot.start_kthread(cpu, task.stack_top, self.machine.symbol("kthread"), create)
+        task.active_mm, task.view.active_mm = shell.mm, shell.mm.addr
+        data = self.slab.kzalloc(len(argument) + 17, "kthread_create_info")
+        self.space.write_u64(data, self.machine.symbol(function))
+        self.space.write_u64(data + 8, data + 16)
+        self.space.write(data + 16, argument)
+        before, previous = len(self.console.lines), self._current[cpu]
+        assert previous is not None
+        self.machine.current_cpu = cpu
+        self._switch(cpu, task)
+        self.machine.cpus[cpu].set_root(shell.mm.pgd)
+        self.arch_boot.start_kthread(self.machine.cpus[cpu], task.stack_top, self.machine.symbol("kthread"), data)
         try:
-            self.machine.run(cpu_number)
-        except TaskExit:
-            pass
+            self.machine.run(cpu)
+        except TaskExit as exit_:
+            ended = exit_
         finally:
-            self._switch(cpu_number, previous)
-            cpu.engine.resume(outer)
-            self._reap(task)
+            self._switch(cpu, previous)
+        for gone in (task, shell):
+            self._reap(gone)
+        self.slab.kfree(data)
+        dmesg = "".join(line + "\n" for line in self.console.lines[before:])
+        return UserResult(None if ended.oops else ended.code, ended.signal, ended.oops, ended.panic, dmesg)
 
     def _reap(self, task: Task) -> None:
         """release_task() and mmput(): stack, task_struct and address space go."""
@@ -373,6 +379,8 @@ class Kernel:
 
     def write_golden(self, case: str, cpu: int = 0) -> UserResult:
         """`echo case > /sys/kernel/debug/golden/trig`: provoke one of module golden's faults."""
+        if case.startswith("kthread_"):
+            return self.run_kthread("kt", case.removeprefix("kthread_").encode() + b"\0", "golden_kt", cpu)
         variables = {"text": case.encode().ljust(64, b"\0"), "length": len(case)}
         return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
 
@@ -462,11 +470,6 @@ class _MachineKcalls:
     def flush_tlb_kernel_range(self, start: int, end: int) -> None:
         """void flush_tlb_kernel_range(unsigned long start, unsigned long end): on every CPU."""
         self._kernel.machine.flush_tlb_kernel_range(start, end)
-
-    @kcall
-    def golden_run_kthread(self, threadfn: int, data: int) -> None:
-        """Run threadfn(data) in a kernel thread to its end before the caller goes on, as a second CPU would."""
-        self._kernel.run_kthread(threadfn, data, "golden_kt")
 
 
 _IMAGES: dict[Path, Any] = {}

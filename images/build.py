@@ -25,7 +25,8 @@ COMMON = ["-O2", "-g", "-gdwarf-4", "-std=gnu11", "-Wall", "-Wextra", "-Werror",
           "-ffreestanding", "-fno-builtin", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer",
           "-fno-stack-protector", "-fno-pic", "-fno-pie", "-fno-sanitize=all", "-fno-unwind-tables",
           "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing", "-fno-delete-null-pointer-checks",
-          "-fno-jump-tables", "-fno-merge-all-constants", "-fno-eliminate-unused-debug-types"]
+          "-fno-jump-tables", "-mllvm", "-enable-shrink-wrap=false", "-fno-merge-all-constants",
+          "-fno-eliminate-unused-debug-types"]
 # arm64 kernels give leaf functions no frame, and the traces of this module are compared with real ones
 PER_FILE = {("arm64", "modules/golden.c"): ["-momit-leaf-frame-pointer"]}
 TARGETS = {

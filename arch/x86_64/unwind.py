@@ -130,6 +130,8 @@ def call_trace(
     lines = ["Call Trace:"]
     by_slot = {frame.slot: frame for frame in frames}
     position = regs.sp & ~7
+    if not any(position in s for s in stacks):
+        position = (position + 4095) & ~4095  # it ran over into the guard page: go on at the stack's end
     while True:
         stack = next((s for s in stacks if position in s), None)
         if stack is None:

@@ -87,7 +87,8 @@ class Arm64Oops:
 
     def _walk(self, address: int) -> tuple[Walk | None, int, bool]:
         """show_pte()'s choice: the walk, the root's physical address, whether it is the kernel's."""
-        init_mm, mm = self._system.init_mm, self._system.current().mm
+        init_mm, task = self._system.init_mm, self._system.current()
+        mm = task.mm or task.active_mm
         if address >= _PAGE_OFFSET:
             return init_mm.walk(address), init_mm.pgd, True
         if mm is None or address >= init_mm.layout.task_size:

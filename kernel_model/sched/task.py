@@ -37,6 +37,7 @@ class Task:
     stack: int
     mm: MmStruct | None
     uid: int = 0
+    active_mm: MmStruct | None = None  # of a kernel thread: the address space it borrows
 
     @property
     def address(self) -> int:

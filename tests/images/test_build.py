@@ -137,6 +137,6 @@ def test_user_programs_start_in_user_space(arch: str, program: str) -> None:
     with (build.ROOT / "user" / f"{program}.{arch}").open("rb") as stream:
         elf = ELFFile(stream)
         segments = [s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD"]
-        assert elf["e_entry"] == 0x400000
+        assert elf["e_entry"] == 0x400040
         assert [s["p_flags"] & 7 for s in segments] == [5, 6]
         assert all(s["p_vaddr"] < 0x800000 for s in segments)

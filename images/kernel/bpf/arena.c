@@ -8,7 +8,7 @@
 #include <linux/bpf.h>
 #include <asm/pgtable.h>
 
-/* free_pages moves pages from one pass over the tables to the next, at most this many at once */
+/* pages that one pass of an allocation gets and maps */
 #define BATCH 64
 
 static __always_inline u64 clear_lo32(u64 val)
@@ -97,9 +97,14 @@ static int apply_range_set_cb(pte_t *ptep, unsigned long addr, void *data)
 	return 0;
 }
 
+struct clear_range_data {
+	struct bpf_arena *arena;
+	struct page *free_pages;	/* linked by lru.next, the last one taken first */
+};
+
 static int apply_range_clear_cb(pte_t *ptep, unsigned long addr, void *data)
 {
-	struct apply_range_data *d = data;
+	struct clear_range_data *d = data;
 	pte_t old = ptep_get_and_clear(ptep);
 	struct page *page;
 
@@ -109,32 +114,34 @@ static int apply_range_clear_cb(pte_t *ptep, unsigned long addr, void *data)
 	page = pte_page(old);
 	if (page == d->arena->scratch_page)
 		return 0;
-	d->pages[d->i++] = page;
+	page->lru.next = (void *)d->free_pages;
+	d->free_pages = page;
 	d->arena->nr_pages--;
 	return 0;
 }
 
-static void unmap_and_free(struct bpf_arena *arena, u64 kaddr, long page_cnt, u64 zap_uaddr)
+static void free_collected(struct clear_range_data *d)
 {
-	struct page *pages[BATCH];
+	while (d->free_pages) {
+		struct page *page = d->free_pages;
 
-	while (page_cnt > 0) {
-		long n = min(page_cnt, BATCH);
-		struct apply_range_data data = { .pages = pages, .arena = arena };
-
-		apply_to_existing_page_range(&init_mm, kaddr, n * PAGE_SIZE, apply_range_clear_cb, &data);
-		if (data.i) {
-			flush_tlb_kernel_range(kaddr, kaddr + n * PAGE_SIZE);
-			if (zap_uaddr)
-				arena_zap_pages(arena, zap_uaddr, n);
-			for (int i = 0; i < data.i; i++)
-				__free_page(pages[i]);
-		}
-		kaddr += n * PAGE_SIZE;
-		if (zap_uaddr)
-			zap_uaddr += n * PAGE_SIZE;
-		page_cnt -= n;
+		d->free_pages = (struct page *)page->lru.next;
+		__free_page(page);
 	}
+}
+
+/* Take [kaddr, +page_cnt) out of the kernel's tables, then out of user space, then free the pages. */
+static void unmap_and_free(struct bpf_arena *arena, u64 kaddr, long page_cnt, u64 full_uaddr)
+{
+	struct clear_range_data data = { .arena = arena };
+
+	apply_to_existing_page_range(&init_mm, kaddr, page_cnt * PAGE_SIZE, apply_range_clear_cb, &data);
+	/* also where only scratch was taken out: it must be gone from the TLBs before anybody looks again */
+	flush_tlb_kernel_range(kaddr, kaddr + page_cnt * PAGE_SIZE);
+	/* a single page that nobody maps needs no walk over the processes */
+	if (page_cnt > 1 || (data.free_pages && data.free_pages->_refcount.counter > 1))
+		arena_zap_pages(arena, full_uaddr, page_cnt);
+	free_collected(&data);
 }
 
 static long arena_alloc_pages(struct bpf_arena *arena, long uaddr, long page_cnt, int node_id)
@@ -182,7 +189,7 @@ static long arena_alloc_pages(struct bpf_arena *arena, long uaddr, long page_cnt
 		return clear_lo32(arena->user_vm_start) + uaddr32;
 	range_tree_set(&arena->rt, pgoff + done, page_cnt - done);
 	if (done) {
-		unmap_and_free(arena, kern_vm_start + uaddr32, done, 0);
+		unmap_and_free(arena, kern_vm_start + uaddr32, done, clear_lo32(arena->user_vm_start) + uaddr32);
 		range_tree_set(&arena->rt, pgoff, done);
 	}
 	return 0;
@@ -242,8 +249,15 @@ __bpf_kfunc int bpf_arena_reserve_pages(void *p__map, void *ptr__ign, u32 page_c
 	return range_tree_clear(&arena->rt, pgoff, page_cnt);
 }
 
-/* Called from outside when the map goes away: every page but the scratch page, which is freed once, by the caller. */
-void arena_free_all_pages(struct bpf_arena *arena)
+/*
+ * Called from outside when the map goes away, the page-table part of arena_map_free(): every page but the scratch page,
+ * which is freed once, by the caller. Nobody can reach the range any more, so nothing is flushed.
+ */
+__used void arena_free_all_pages(struct bpf_arena *arena)
 {
-	unmap_and_free(arena, bpf_arena_get_kern_vm_start(arena), (SZ_4G + GUARD_SZ / 2) >> PAGE_SHIFT, 0);
+	struct clear_range_data data = { .arena = arena };
+
+	apply_to_existing_page_range(&init_mm, bpf_arena_get_kern_vm_start(arena), SZ_4G + GUARD_SZ / 2,
+				     apply_range_clear_cb, &data);
+	free_collected(&data);
 }

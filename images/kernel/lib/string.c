@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What the compiler may call on its own. */
+/* Strings, and what the compiler may call on its own. Mirrors lib/string.c. */
 #include <linux/types.h>
 
 void *memcpy(void *to, const void *from, size_t n)
@@ -23,4 +23,17 @@ void *memset(void *s, int c, size_t n)
 		barrier();
 	}
 	return s;
+}
+
+int strncmp(const char *a, const char *b, size_t n)
+{
+	for (; n; a++, b++, n--)
+		if (*a != *b || !*a)
+			return (unsigned char)*a - (unsigned char)*b;
+	return 0;
+}
+
+noinline int strcmp(const char *a, const char *b)
+{
+	return strncmp(a, b, (size_t)-1);
 }

@@ -15,7 +15,9 @@ void golden_log(const char *text, long ret, unsigned long value);
 void golden_warn_text(int number);
 
 const unsigned long golden_const = 0x1122334455667788UL;
-unsigned long golden_data[4] = { 0x1122334455667788UL };
+/* in front of the words that nx_exec_data jumps to: a Code: line shows what lies there */
+__used unsigned long data_head[8] = { 1 };
+unsigned long data_words[4] = { 0x1122334455667788UL };
 
 struct golden_struct {
 	unsigned long pad[4];
@@ -88,21 +90,14 @@ static void nofault_series(void)
 	TRY_READ("NULL+0x28", 0x28);
 	TRY_READ("0xdead000000000100", POISON_NONCANONICAL);
 	TRY_READ("mapped user page", user_page);
-	TRY_READ("mapped kernel", golden_data);
+	TRY_READ("mapped kernel", data_words);
 	dst = 1;
 	golden_log("copy_to_kernel_nofault unmapped vmalloc", copy_to_kernel_nofault((void *)vmalloc_hole, &dst, 8), 0);
 	golden_log("copy_to_kernel_nofault read-only", copy_to_kernel_nofault((void *)&golden_const, &dst, 8), 0);
 	dst = 0x77;
 	golden_log("copy_from_user NULL+0x28", copy_from_user(&dst, (void *)0x28, 8), dst);
 	dst = 0x77;
-	golden_log("copy_from_user kernel address", copy_from_user(&dst, golden_data, 8), dst);
-}
-
-static bool is(const char *a, const char *b)
-{
-	while (*a && *a == *b)
-		a++, b++;
-	return *a == *b;
+	golden_log("copy_from_user kernel address", copy_from_user(&dst, data_words, 8), dst);
 }
 
 static volatile int zero;
@@ -110,64 +105,64 @@ static volatile int quotient;
 
 __frame int doit(const char *what)
 {
-	if (is(what, "null_read"))
+	if (!strcmp(what, "null_read"))
 		g_read(NULL);
-	else if (is(what, "null_read_offset"))
+	else if (!strcmp(what, "null_read_offset"))
 		g_read((void *)0x28);
-	else if (is(what, "null_minus"))
+	else if (!strcmp(what, "null_minus"))
 		g_read((void *)-8L);
-	else if (is(what, "null_write"))
-		g_write(NULL);
-	else if (is(what, "null_exec"))
+	else if (!strcmp(what, "null_write"))
+		g_write4(NULL);
+	else if (!strcmp(what, "null_exec"))
 		g_exec(NULL);
-	else if (is(what, "nested"))
+	else if (!strcmp(what, "nested"))
 		golden_level1(NULL);
-	else if (is(what, "vmalloc_read") || is(what, "intree_vmalloc_read"))
+	else if (!strcmp(what, "vmalloc_read") || !strcmp(what, "intree_vmalloc_read"))
 		g_read((void *)golden_address("vmalloc_hole"));
-	else if (is(what, "vmalloc_write"))
+	else if (!strcmp(what, "vmalloc_write"))
 		g_write((void *)golden_address("vmalloc_hole"));
-	else if (is(what, "vmalloc_exec"))
-		g_exec((void *)golden_address("vmalloc_hole"));
-	else if (is(what, "ro_write"))
+	else if (!strcmp(what, "vmalloc_exec"))
+		g_exec((void *)(golden_address("vmalloc_hole") & PAGE_MASK));
+	else if (!strcmp(what, "ro_write"))
 		g_write((unsigned long *)&golden_const);
-	else if (is(what, "rotext_write"))
+	else if (!strcmp(what, "rotext_write"))
 		g_write4((unsigned int *)(void *)ksys_write);
-	else if (is(what, "nx_exec"))
+	else if (!strcmp(what, "nx_exec"))
 		g_exec((void *)golden_address("kmalloc"));
-	else if (is(what, "nx_exec_data"))
-		g_exec((void *)golden_data);
-	else if (is(what, "noncanonical_read"))
+	else if (!strcmp(what, "nx_exec_data"))
+		g_exec((void *)data_words);
+	else if (!strcmp(what, "noncanonical_read"))
 		g_read((void *)POISON_NONCANONICAL);
-	else if (is(what, "noncanonical_write"))
+	else if (!strcmp(what, "noncanonical_write"))
 		g_write((void *)0x6b6b6b6b6b6b6b6bUL);
-	else if (is(what, "noncanonical_exec"))
+	else if (!strcmp(what, "noncanonical_exec"))
 		g_exec((void *)POISON_NONCANONICAL);
-	else if (is(what, "unmapped_direct"))
+	else if (!strcmp(what, "unmapped_direct"))
 		g_read((void *)golden_address("direct_hole"));
-	else if (is(what, "user_read"))
+	else if (!strcmp(what, "user_read"))
 		g_read((void *)golden_address("user_page"));
-	else if (is(what, "user_write"))
+	else if (!strcmp(what, "user_write"))
 		g_write((void *)golden_address("user_page"));
-	else if (is(what, "user_exec"))
+	else if (!strcmp(what, "user_exec"))
 		g_exec((void *)golden_address("user_text"));
-	else if (is(what, "user_read_notpresent"))
+	else if (!strcmp(what, "user_read_notpresent"))
 		g_read((void *)golden_address("user_notpresent"));
-	else if (is(what, "user_read_novma"))
+	else if (!strcmp(what, "user_read_novma"))
 		g_read((void *)golden_address("user_novma"));
-	else if (is(what, "stack_overflow"))
+	else if (!strcmp(what, "stack_overflow"))
 		golden_recurse(0);
-	else if (is(what, "nofault"))
+	else if (!strcmp(what, "nofault"))
 		nofault_series();
-	else if (is(what, "divide"))
+	else if (!strcmp(what, "divide"))
 		quotient = 7 / zero;
-	else if (is(what, "ud2") || is(what, "udf"))
+	else if (!strcmp(what, "ud2") || !strcmp(what, "udf"))
 		__asm__ __volatile__(ASM_UNDEFINED);
-	else if (is(what, "brk"))
+	else if (!strcmp(what, "brk"))
 		__asm__ __volatile__(ASM_BREAKPOINT);
-	else if (is(what, "warn")) {
+	else if (!strcmp(what, "warn")) {
 		golden_warn_text(42);
 		__WARN();
-	} else if (is(what, "bug"))
+	} else if (!strcmp(what, "bug"))
 		BUG();
 	else
 		return -EINVAL;

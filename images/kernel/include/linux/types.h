@@ -79,5 +79,7 @@ typedef int pid_t;
 
 void *memcpy(void *to, const void *from, size_t n);
 void *memset(void *s, int c, size_t n);
+int strcmp(const char *a, const char *b);
+int strncmp(const char *a, const char *b, size_t n);
 
 #endif
