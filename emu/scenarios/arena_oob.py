@@ -45,7 +45,7 @@ def _outcome(name: str, result: RunResult, values: list[int]) -> tuple[Outcome, 
         how = "a real page replaces scratch" if values[0] else "allocation fails (-EBUSY inside)"
         return (Outcome.RECOVERED if values[0] else Outcome.REFUSED), how
     if reports:
-        return Outcome.RECOVERED, f"{reports} report{'s' if reports > 1 else ''}, the access is retried on the scratch page"
+        return Outcome.RECOVERED, f"{reports} report(s), the access is retried on the scratch page"
     return Outcome.OK, f"reads {values[0]:#x}"
 
 

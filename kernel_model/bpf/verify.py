@@ -10,7 +10,7 @@ from kernel_model.bpf.maps.base import Map
 from kernel_model.bpf.prog import Verdict
 from kernel_model.bpf.program import ProgSpec
 from kernel_model.bpf.verifier import bpf_check
-from kernel_model.bpf.verifier.kinds import PTR_TO_ARENA
+from kernel_model.bpf.verifier.regs import PTR_TO_ARENA
 from kernel_model.profiles import Profile
 from kernel_model.types import Btf
 

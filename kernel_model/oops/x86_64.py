@@ -156,7 +156,7 @@ class X86Oops:
             for operand in insn.operands:
                 if operand.type == X86_OP_MEM:
                     base, index = (self._value(regs, insn, r) for r in (operand.mem.base, operand.mem.index))
-                    return (base + index * operand.mem.scale + operand.mem.disp) & 0xFFFF_FFFF_FFFF_FFFF
+                    return int(base + index * operand.mem.scale + operand.mem.disp) & 0xFFFF_FFFF_FFFF_FFFF
         return None
 
     @staticmethod

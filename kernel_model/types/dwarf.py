@@ -109,8 +109,8 @@ class Collector:
         return self._put((Kind.FUNC_PROTO, self.key(die), tuple(params)), ())
 
     def _array(self, die: Die) -> Key:
-        key = self.key(die)
-        counts = []
+        key: Key = self.key(die)
+        counts: list[int] = []
         for child in die.iter_children():
             if child.tag == "DW_TAG_subrange_type":
                 count = _value(child, "DW_AT_count", -1)
@@ -213,8 +213,8 @@ def encode(collector: Collector, tags: dict[str, tuple[str, ...]] | None = None)
     functions = {**collector.protocols, **collector.functions}
     for name in sorted(functions):
         encoder.number(functions[name])
-    for key in sorted((k for k in collector.bodies if len(k) == 2 and isinstance(k[1], str)), key=repr):
-        encoder.number(key)
+    for named in sorted((k for k in collector.bodies if len(k) == 2 and isinstance(k[1], str)), key=repr):
+        encoder.number(named)
     writer = BtfWriter()
     for key in encoder.order:
         encoder.write(writer, key)

@@ -95,5 +95,11 @@ class ArrayMap(Map):
             raise KernelErrno(EINVAL, f"map {self.name!r}: offset {offset} is outside the value")
         return self.values + offset
 
+    def direct_read(self, offset: int, size: int) -> bytes | None:
+        """Contents of a frozen read-only map, which the verifier takes for constants; None where it is not frozen."""
+        if not self.spec.readonly or self.spec.initial is None:
+            return None
+        return self.spec.initial[offset : offset + size] if offset + size <= len(self.spec.initial) else None
+
     def free(self) -> None:
         """The values share the allocation of the struct: whoever made it frees it."""

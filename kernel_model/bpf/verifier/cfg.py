@@ -53,7 +53,8 @@ def check_subprogs(env: Env) -> None:
                 if not sub.start <= target < sub.end:
                     env.inval(f"jump out of range from insn {i} to {target}")
             if i == sub.end - 1:
-                last_ok = insn.code in (isa.BPF_JMP | isa.BPF_EXIT, isa.BPF_JMP32 | isa.BPF_JA, isa.BPF_JMP | isa.BPF_JA)
+                ends = (isa.BPF_JMP | isa.BPF_EXIT, isa.BPF_JMP32 | isa.BPF_JA, isa.BPF_JMP | isa.BPF_JA)
+                last_ok = insn.code in ends
                 if not last_ok:
                     env.inval("last insn is not an exit or jmp")
 

@@ -34,7 +34,7 @@ _REVERSE = {
 _MAX_LINKED = 6
 
 
-# --- which way ----------------------------------------------------------------------------------------------------
+# --- which way ------------------------------------------------------------------------------------------------------
 
 
 def _order(low1: int, high1: int, low2: int, high2: int, op: int) -> int:
@@ -139,7 +139,7 @@ def branch_taken(r1: Reg, r2: Reg, op: int, is32: bool) -> int:
     return _scalar_branch(r1, r2, op, is32)
 
 
-# --- what a branch teaches ---------------------------------------------------------------------------------------------
+# --- what a branch teaches ------------------------------------------------------------------------------------------
 
 
 def _refine_eq(r1: Reg, r2: Reg, is32: bool) -> None:
@@ -244,7 +244,7 @@ def _set_min_max(true1: Reg, true2: Reg, false1: Reg, false2: Reg, op: int, is32
             reg.set_unbounded()
 
 
-# --- registers that share an identity -----------------------------------------------------------------------------------
+# --- registers that share an identity -------------------------------------------------------------------------------
 
 
 def _collect_linked(state: State, ident: int, found: list[tuple[int, int, bool]]) -> None:
@@ -296,7 +296,7 @@ def _sync_linked(state: State, known: Reg, linked: list[tuple[int, int, bool]]) 
         scalars.apply(isa.BPF_ADD, reg, fake, bool(ident & R.ADD_CONST32))
 
 
-# --- pointers and null ------------------------------------------------------------------------------------------------
+# --- pointers and null ----------------------------------------------------------------------------------------------
 
 
 def _mark_ptr_or_null(env: Env, reg: Reg, ident: int, is_null: bool) -> None:
@@ -385,7 +385,7 @@ def _match_pkt(insn: Insn, dst: Reg, src: Reg, this: State, other: State) -> boo
     return True
 
 
-# --- the instruction --------------------------------------------------------------------------------------------------
+# --- the instruction ------------------------------------------------------------------------------------------------
 
 
 def _may_goto(env: Env, insn: Insn) -> None:

@@ -66,7 +66,8 @@ class Backtrack:
 def mark_all_scalars_precise(env: Env, state: State | None) -> None:
     """mark_all_scalars_precise(): give up; every scalar of all parents counts."""
     if env.log2:
-        env.verbose(f"mark_precise: frame{state.curframe if state else 0}: falling back to forcing all scalars precise\n")
+        number = state.curframe if state else 0
+        env.verbose(f"mark_precise: frame{number}: falling back to forcing all scalars precise\n")
     first = True
     while state is not None:
         if not first:

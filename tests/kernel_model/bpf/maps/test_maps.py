@@ -102,7 +102,7 @@ def test_hash_like_a_dict(ops: list[tuple[str, int, int]]) -> None:
         assert h.update(k, value, flags) == want
         if not want:
             model[k] = value
-    assert {k: memory.read(h.lookup(k), 1) for k in h.keys()} == model
+    assert {k: memory.read(h.lookup(k), 1) for k in list(h.keys())} == model
     assert h.lookup(key(9)) == 0
     h.free()
     assert not memory.live

@@ -1,0 +1,102 @@
+"""Calls between the program's own functions, and the ends of functions.
+
+Mirrors check_func_call(), setup_func_entry(), prepare_func_exit(), check_max_stack_depth() (kernel/bpf/verifier.c,
+6.18). Global functions are walked into at each call, like static ones: what is accepted is safe, but a global
+function whose prototype promises less than its callers know may be accepted where the kernel refuses it. Left out:
+callbacks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kernel_model.bpf.verifier import refs
+from kernel_model.bpf.verifier import regs as R
+from kernel_model.bpf.verifier.state import MAX_CALL_FRAMES, Frame
+
+if TYPE_CHECKING:
+    from kernel_model.bpf.verifier.env import Env
+
+MAX_BPF_STACK = 512
+
+
+def check_call(env: Env) -> None:
+    """A call of a function of the program: the walk goes on in it."""
+    state, insn = env.cur, env.insn
+    target = env.insn_idx + insn.imm + 1
+    number = env.find_subprog(target)
+    if state.curframe + 1 >= MAX_CALL_FRAMES:
+        env.fail(7, f"the call stack of {state.curframe + 2} frames is too deep")
+    if state.active_locks and env.subprogs[number].is_global:
+        env.inval("global function calls are not allowed while holding a lock,\nuse static function instead")
+    caller = state.frames[state.curframe]
+    callee = Frame(env.insn_idx, state.curframe + 1, number)
+    for i in range(1, 6):
+        callee.regs[i] = caller.regs[i].copy()
+    env.clear_caller_saved(caller)
+    state.frames.append(callee)
+    state.curframe += 1
+    env.insn_idx = target - 1
+    env.liveness.reset_callchain()
+    if env.log1:
+        env.verbose("caller:\n")
+        env.print_state(state, caller.frameno)
+        env.verbose("callee:\n")
+        env.print_state(state, callee.frameno)
+
+
+def return_to_caller(env: Env) -> None:
+    """prepare_func_exit(): R0 goes to the caller, the frame goes."""
+    state = env.cur
+    callee, caller = state.frames[state.curframe], state.frames[state.curframe - 1]
+    result = env.reg_read(0)
+    if result.type == R.PTR_TO_STACK:
+        env.inval("cannot return stack pointer to the caller")
+    env.liveness.update()
+    if env.log1:
+        env.verbose("returning from callee:\n")
+        env.print_state(state, callee.frameno)
+    caller.regs[0] = result.copy()
+    env.insn_idx = callee.callsite + 1
+    state.frames.pop()
+    state.curframe -= 1
+    env.liveness.reset_callchain()
+    if env.log1:
+        env.verbose(f"to caller at {env.insn_idx}:\n")
+        env.print_state(state, caller.frameno)
+
+
+def check_exit(env: Env) -> bool:
+    """BPF_EXIT: True where the whole program ends here, False where the walk goes on in a caller."""
+    insn = env.insn
+    if insn.is_reg or insn.imm or insn.src or insn.dst:
+        env.inval("BPF_EXIT uses reserved fields")
+    if env.cur.curframe:
+        return_to_caller(env)
+        return False
+    refs.check_leak(env, "BPF_EXIT instruction in main prog")
+    env.reg_read(0)
+    return True
+
+
+def check_max_stack_depth(env: Env) -> None:
+    """check_max_stack_depth(): along every chain of calls, frames rounded to 16 bytes, at most 512."""
+    callees: dict[int, list[int]] = {}
+    for number, sub in enumerate(env.subprogs):
+        callees[number] = [
+            env.find_subprog(i + env.insns[i].imm + 1) for i in range(sub.start, sub.end)
+            if env.insns[i].code == 0x85 and env.insns[i].src == 1
+        ]
+
+    def walk(number: int, depth: int, frames: tuple[int, ...]) -> None:
+        if number in frames:
+            env.inval("recursive call from insn to itself")
+        total = depth + max(16, (env.subprogs[number].stack_depth + 15) & ~15)
+        if total > MAX_BPF_STACK:
+            env.access(f"combined stack size of {len(frames) + 1} calls is {total}. Too large")
+        if len(frames) + 1 > MAX_CALL_FRAMES:
+            env.fail(7, f"the call stack of {len(frames) + 1} frames is too deep !")
+        for callee in callees[number]:
+            walk(callee, total, (*frames, number))
+
+    walk(0, 0, ())

@@ -1,0 +1,99 @@
+"""Calls of helpers: arguments against the prototype, and what comes back.
+
+Mirrors check_helper_call(), check_func_arg(), check_map_func_compatibility() (kernel/bpf/verifier.c, 6.18). Left out:
+callbacks, tail calls, references and every helper that kernel_model.bpf.protos does not list: they are refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arch.bpf_isa import Insn
+from kernel_model.bpf.program import MapType
+from kernel_model.bpf.protos import PROTOS, Arg, Proto, Ret
+from kernel_model.bpf.verifier import mem
+from kernel_model.bpf.verifier import regs as R
+from kernel_model.bpf.verifier.kinds import CallTraits
+
+if TYPE_CHECKING:
+    from kernel_model.bpf.verifier.env import Env
+
+
+def fill_traits(env: Env, insn: Insn, traits: CallTraits) -> None:
+    """What control-flow analysis and liveness must know of the helper."""
+    proto = PROTOS.get(insn.imm)
+    if proto is not None:
+        traits.might_sleep = proto.might_sleep
+        traits.num_params = len(proto.args)
+
+
+def sleep_context(env: Env) -> str | None:
+    """Why the program must not sleep here, in the order of non_sleepable_context_description(); None where it may."""
+    cur = env.cur
+    for held, text in (
+        (cur.active_rcu_lock, "rcu_read_lock region"), (cur.active_preempt_locks, "non-preemptible region"),
+        (cur.active_irq_id, "IRQ-disabled region"), (cur.active_locks, "lock region"),
+        (not env.in_sleepable, "non-sleepable prog"),
+    ):
+        if held:
+            return text
+    return None
+
+
+def check(env: Env) -> None:
+    """check_helper_call()."""
+    insn = env.insn
+    proto = PROTOS.get(insn.imm)
+    if proto is None:
+        env.not_modelled(f"helper #{insn.imm}")
+    if proto.gpl_only and "GPL" not in env.prog.license:
+        env.inval("cannot call GPL-restricted function from non-GPL compatible program")
+    if env.cur.active_locks:
+        env.inval("function calls are not allowed while holding a lock")
+    if proto.might_sleep:
+        _check_sleep(env, proto, insn.imm)
+    found = None
+    for index, arg in enumerate(proto.args):
+        found = _argument(env, proto, index + 1, arg, found)
+    env.clear_caller_saved(env.cur.frame)
+    result = env.regs[0]
+    result.mark_unknown()
+    if proto.ret is Ret.PTR_TO_MAP_VALUE_OR_NULL:
+        result.mark_known_zero(R.PTR_TO_MAP_VALUE_OR_NULL)
+        result.map = found
+        result.id = env.new_id()
+
+
+def _check_sleep(env: Env, proto: Proto, number: int) -> None:
+    where = sleep_context(env)
+    if where is None:
+        return
+    if not env.profile.consolidated_sleep_messages and where == "non-sleepable prog":
+        env.inval("helper call might sleep in a non-sleepable prog")
+    if env.profile.consolidated_sleep_messages and where == "rcu_read_lock region":
+        where = "rcu_read_lock region"
+    env.inval(f"sleepable helper {proto.name}#{number} in {where}")
+
+
+def _expect(env: Env, regno: int, ok: bool, expected: str) -> None:
+    if not ok:
+        env.access(f"R{regno} type={R.type_str(env.regs[regno].type)} expected={expected}")
+
+
+def _argument(env: Env, proto: Proto, regno: int, arg: Arg, found: object) -> object:
+    """check_func_arg(): one argument; gives the map that the call is about."""
+    reg = env.reg_read(regno)
+    if arg is Arg.ANYTHING:
+        return found
+    if arg is Arg.CONST_MAP_PTR:
+        _expect(env, regno, reg.type == R.CONST_PTR_TO_MAP, "map_ptr")
+        if reg.map.type == MapType.ARENA:
+            env.inval(f"cannot pass map_type {int(reg.map.type)} into func {proto.name}#{env.insn.imm}")
+        return reg.map
+    if arg in (Arg.PTR_TO_MAP_KEY, Arg.PTR_TO_MAP_VALUE):
+        size = found.key_size if arg is Arg.PTR_TO_MAP_KEY else found.value_size  # type: ignore[attr-defined]
+        mem.check_helper_access(env, regno, size, False)
+    elif arg is Arg.CONST_SIZE or arg is Arg.CONST_SIZE_OR_ZERO:
+        writes = proto.args[regno - 2] is Arg.PTR_TO_UNINIT_MEM
+        mem.check_mem_size(env, regno - 1, regno, writes, arg is Arg.CONST_SIZE_OR_ZERO)
+    return found
