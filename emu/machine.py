@@ -20,7 +20,7 @@ from kernel_model.memory import GuestMemory
 from kernel_model.mm.access import KernelSpace
 
 _CALL = struct.Struct("<7Q")  # index, args[6]
-_RESULT_OFFSET = 56
+_RESULT_OFFSET, _FRAME_POINTER_OFFSET = 56, 64
 NR_CPUS = 2
 WATCHDOG_SECONDS = 60.0  # of host time in one run() without a budget: only a guest that runs wild gets there
 CALL_RED_ZONE = 256  # left free below the interrupted code's stack pointer
@@ -38,6 +38,7 @@ class Machine:
         self.current_cpu = 0
         self._kcalls: Sequence[Callable[..., int]] = ()
         self._names: list[str] = []
+        self._mailboxes: list[int] = []  # physical
         self.kcall_count = 0
         self.on_kcall: Callable[[str, tuple[int, ...]], None] | None = None
         self.idle_stacks: list[int] = []
@@ -54,6 +55,7 @@ class Machine:
         trap, stop = self.image.addresses["kcall_trap"], self.image.addresses["guest_call_return"]
         for cpu, mailbox in zip(self.cpus, mailboxes, strict=True):
             pa = self.space.translate(mailbox)
+            self._mailboxes.append(pa)
             cpu.engine.hook_address(trap, self._gate(cpu.number, pa))
             cpu.engine.hook_address(stop, self._return_hook(cpu))
 
@@ -79,14 +81,26 @@ class Machine:
 
         return returned
 
+    @property
+    def kcall_frame_pointer(self) -> int:
+        """Frame pointer of the kcall gate's frame: in a kcall, before it calls guest functions itself."""
+        return self.memory.read_u64(self._mailboxes[self.current_cpu] + _FRAME_POINTER_OFFSET)
+
     # -- Guest protocol ----------------------------------------------------------------------------------------------
 
     def symbol(self, name: str) -> int:
         """Address of a symbol of the image; KeyError names it."""
         return self.image.addresses[name]
 
-    def call(self, function: str | int, *args: int, return_address: int | None = None) -> int:
-        """Run a guest function on the current vCPU to its return; see kernel_model.protocols.Guest."""
+    def call(
+        self, function: str | int, *args: int, return_address: int | None = None, frame_pointer: int = 0,
+        frames: Sequence[int] = (),
+    ) -> int:
+        """Run a guest function on the current vCPU to its return; see kernel_model.protocols.Guest.
+
+        `frame_pointer` is the caller's as the function finds it. `frames` are return addresses, outermost first: for
+        each a frame record is put on the stack, so that a stack walk passes through them.
+        """
         cpu = self.cpus[self.current_cpu]
         target = self.symbol(function) if isinstance(function, str) else function
         outer = cpu.engine.snapshot()
@@ -94,8 +108,13 @@ class Machine:
         base = cpu.sp if nested else self.idle_stacks[cpu.number]
         sp = (base - CALL_RED_ZONE) & ~15
         stop = self.symbol("guest_call_return") if return_address is None else return_address
+        for address in frames:
+            sp -= 16
+            self.space.write_u64(sp, frame_pointer)
+            self.space.write_u64(sp + 8, address)
+            frame_pointer = sp
         sp = cpu.push_return(sp, stop)
-        cpu.enter_kernel(target, sp, args)
+        cpu.enter_kernel(target, sp, args, fp=frame_pointer)
         self._depth += 1
         try:
             self._run_to_return(cpu, 0 if return_address is None else return_address)

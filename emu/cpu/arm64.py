@@ -225,13 +225,16 @@ class Cpu:
         self.engine.restore()
         self._write_pstate(traps.PSR_MODE_EL0T)
 
-    def enter_kernel(self, ip: int, sp: int, arguments: Sequence[int] = (), *, x19: int = 0, x20: int = 0) -> None:
+    def enter_kernel(
+        self, ip: int, sp: int, arguments: Sequence[int] = (), *, fp: int = 0, x19: int = 0, x20: int = 0
+    ) -> None:
         """Registers for a kernel function at `ip` (return address: push_return): EL1h, interrupts on, PAN set.
 
-        `x19` and `x20` carry function and argument of a new kernel thread.
+        `fp` is the caller's frame pointer; `x19` and `x20` carry function and argument of a new kernel thread.
         """
         self._enter(ip, arguments)
-        self.engine.q[self._x + 19], self.engine.q[self._x + 20] = x19, x20
+        q = self.engine.q
+        q[self._x + 19], q[self._x + 20], q[self._x + 29] = x19, x20, fp
         self.engine.q[self._sp] = sp
         self.engine.restore()
         self._write_pstate(traps.PSR_MODE_EL1H | (traps.PSR_PAN if self.pan else 0))

@@ -8,10 +8,11 @@ callback must never let an exception out (ctypes would swallow it): `guard` keep
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from unicorn import UC_HOOK_CODE, UC_HOOK_INTR, UC_PROT_ALL, Uc
+from unicorn import UC_ARCH_X86, UC_HOOK_CODE, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc
 from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_FLUSH, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TLB_FLUSH
 from unicorn.unicorn_py3.unicorn import uclib
 
@@ -67,6 +68,41 @@ _TB_FLUSH = UC_CTL_TB_FLUSH | _WRITE
 _TB_REMOVE = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | _WRITE
 
 
+@functools.cache
+def _stopped_offset() -> int:
+    """Where struct uc_struct keeps the flag that a run was stopped.
+
+    A nested uc_emu_start() that was stopped leaves it set, and then uc_emu_stop() does nothing: the outer run could
+    not be stopped any more. Found by watching the bytes of the struct across a nested run.
+    """
+    uc = Uc(UC_ARCH_X86, UC_MODE_64)
+    uc.ctl_set_tcg_buffer_size(1 << 20)
+    uc.ctl_exits_enabled(True)
+    uc.ctl_set_exits([])
+    uc.mem_map(0x1000, 0x1000)
+    uc.mem_write(0x1000, b"\x90\x90\xf4\xf4" * 0x400)  # nop nop hlt hlt
+    handle = uc._uch.value if hasattr(uc._uch, "value") else uc._uch
+    seen: list[bytes] = []
+
+    def look() -> None:
+        seen.append(ctypes.string_at(handle, 2048))
+
+    def hook(_uc: Uc, _address: int, _size: int, _user: object) -> None:
+        look()
+        uc.emu_start(0x1800, 0, 0, 2)
+        look()
+
+    uc.emu_start(0x1800, 0, 0, 2)
+    look()
+    uc.hook_add(UC_HOOK_CODE, hook, begin=0x1001, end=0x1001)
+    uc.ctl_flush_tb()
+    uc.emu_start(0x1000, 0)
+    found = [i for i in range(2048) if tuple(state[i] for state in seen) == (1, 0, 1)]
+    if len(found) != 1:
+        raise EngineError(f"this Unicorn is not the one kemu knows (2.1.4): flags of a running engine at {found}")
+    return found[0]
+
+
 class Engine:
     """The engine and one scratch context whose bytes are views on the saved CPU state.
 
@@ -81,6 +117,7 @@ class Engine:
         uc.ctl_exits_enabled(True)  # no exit addresses: 0 is an address like any other
         uc.ctl_set_exits([])
         self.handle = ctypes.c_void_p(uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
+        self._stopped = ctypes.c_bool.from_address((self.handle.value or 0) + _stopped_offset())
         pointer = ctypes.c_void_p()
         if uc_context_alloc(self.handle, ctypes.byref(pointer)) or not pointer.value:
             raise EngineError("Unicorn gave no context")
@@ -234,6 +271,8 @@ class Engine:
         self._stops.append(until)
         code = _uc_emu_start(self.handle, pc, 0, 0, count)
         self._stops.pop()
+        if self._stops:
+            self._stopped.value = False  # the outer run goes on and must hear stop() again
         error, self._error = self._error, outer
         if error is not None:
             raise error

@@ -185,13 +185,15 @@ class Cpu:
         self.write_msr(traps.MSR_GS_BASE, 0)
         self.write_msr(traps.MSR_KERNEL_GS_BASE, self.gs_base)
 
-    def enter_kernel(self, ip: int, sp: int, arguments: Sequence[int] = (), *, rbx: int = 0, r12: int = 0) -> None:
+    def enter_kernel(
+        self, ip: int, sp: int, arguments: Sequence[int] = (), *, fp: int = 0, rbx: int = 0, r12: int = 0
+    ) -> None:
         """Registers for a kernel function at `ip`; the word at `sp` is its return address (see push_return).
 
-        `rbx` and `r12` carry function and argument of a new kernel thread.
+        `fp` is the caller's frame pointer; `rbx` and `r12` carry function and argument of a new kernel thread.
         """
         self._enter(ip, sp, arguments)
-        self.engine.q[_RBX], self.engine.q[12] = rbx, r12
+        self.engine.q[_RBX], self.engine.q[_RBP], self.engine.q[12] = rbx, fp, r12
         self._set_ring0()
         self._set_segment(_SS, traps.KERNEL_DS, traps.SS_KERNEL_CACHE)
         self.engine.restore()

@@ -112,7 +112,7 @@ class Interpreter:
     """One program, bound to memory and host. `budget` is how many instructions a run may execute."""
 
     def __init__(
-        self, prog: XlatedProg, memory: Memory, host: Host, arena: JitArena | None = None, budget: int = 200_000_000
+        self, prog: XlatedProg, memory: Memory, host: Host, arena: JitArena | None = None, budget: int = 20_000_000
     ) -> None:
         self._insns = prog.insns
         self._name = prog.name
@@ -129,15 +129,25 @@ class Interpreter:
             self._steps.append(self._unreachable if second else self._bind(slot, insn))
             second = insn.is_ld_imm64
         self.executed = 0  # instructions of the last run
+        self.callers: list[int] = []  # slots of the calls that lead to the running function, outermost first
 
     def run(self, context: int, stack: int, stack_size: int) -> int:
         """R0 at the main function's exit. `stack` is the lowest address of guest memory for the frames' stacks."""
         frame_pointer = stack + stack_size
         r = [0] * 12
         r[1], r[10] = context, frame_pointer
-        steps, calls, exits = self._steps, self._calls, self._exits
-        frames: list[tuple[int, list[int]]] = []
+        frames: list[list[int]] = []
         bottom = [frame_pointer - self._depth(0)]
+        outer, self.callers = self.callers, []
+        try:
+            return self._execute(r, frames, bottom, stack, stack_size)
+        finally:
+            self.callers = outer
+
+    def _execute(
+        self, r: list[int], frames: list[list[int]], bottom: list[int], stack: int, stack_size: int
+    ) -> int:
+        steps, calls, exits, callers = self._steps, self._calls, self._exits, self.callers
         slot, left = 0, self._budget
         while True:
             left -= 1
@@ -147,10 +157,11 @@ class Interpreter:
                 )
             if slot in calls:
                 target = calls[slot]
-                frames.append((slot + 1, r[6:11]))
+                frames.append(r[6:11])
+                callers.append(slot)
                 low = bottom[-1] - self._depth(target)
                 if low < stack or len(frames) >= MAX_CALL_FRAMES:
-                    raise NotModelledError(f"BPF program {self._name}: more than {stack_size} bytes of stack")
+                    raise NotModelledError(f"BPF program {self._name}: stack or calls too deep")
                 r[10] = bottom[-1]
                 bottom.append(low)
                 slot = target
@@ -158,7 +169,7 @@ class Interpreter:
                 if not frames:
                     self.executed = self._budget - left
                     return r[0]
-                slot, r[6:11] = frames.pop()
+                slot, r[6:11] = callers.pop() + 1, frames.pop()
                 bottom.pop()
             else:
                 slot = steps[slot](r)

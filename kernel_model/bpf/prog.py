@@ -19,6 +19,7 @@ from kernel_model.bpf.arena import ArenaMap
 from kernel_model.bpf.fixups import TIMED_MAY_GOTO_CALL, Addresses, Function, Slot, fix_up
 from kernel_model.bpf.maps.base import Map
 from kernel_model.bpf.program import ProgSpec, XlatedFunc, XlatedProg
+from kernel_model.bpf.run_interp import InterpreterEngine
 from kernel_model.bpf.streams import ProgStreams
 from kernel_model.errors import KemuError, NotModelledError
 from kernel_model.types import Btf, Kind
@@ -70,6 +71,8 @@ class ProgLoader:
         self._next_fd = 3
         self._lines: list[tuple[int, int, list[tuple[int, str, str, int]]]] = []
         bpf.lines = self._file_line
+        self._interpreter = InterpreterEngine()
+        bpf.interpret = self._interpreter.interpret
 
     def load(self, spec: ProgSpec, maps: list[Map], verdict: Verdict, btf: Btf, engine: str) -> Prog:
         """bpf_prog_load() behind the verifier. `engine` is "jit" or "interp"."""
@@ -85,7 +88,9 @@ class ProgLoader:
         prog = Prog(spec.name, spec, xlated, address, aux, images, maps, arena, fd, verdict.log)
         for index in range(len(xlated.funcs)):
             self._publish(prog, index, types)
-        self._fill_main(prog, types, engine)
+        insns = self._fill_main(prog, types, engine)
+        if engine == "interp":
+            self._interpreter.add(insns, self._host, prog, lambda insn: self._called(insn, btf))
         self._bpf.prog_streams[address] = prog.streams
         self._bpf.install_fd(fd, address)
         return prog
@@ -154,13 +159,16 @@ class ProgLoader:
         def call_target(at: int, insn: Insn) -> int:
             if insn.src == BPF_PSEUDO_CALL or insn.is_ld_imm64:
                 return bases[starts.index(func.start + at + insn.imm + 1)]
-            if insn.src == BPF_PSEUDO_KFUNC_CALL:
-                return self._symbol(btf.type(insn.imm).name)
-            if insn.imm == TIMED_MAY_GOTO_CALL:
+            if insn.src == 0 and insn.imm == TIMED_MAY_GOTO_CALL:
                 return int(timed)
-            return self._symbol(helper_symbol(insn.imm))
+            return self._called(insn, btf)
 
         return JitRequest(func.insns, func.stack_depth, func.is_subprog, bases[index], call_target, arena, timed)
+
+    def _called(self, insn: Insn, btf: Btf) -> int:
+        """Address of the kfunc or helper that the instruction calls."""
+        kfunc = insn.src == BPF_PSEUDO_KFUNC_CALL
+        return self._symbol(btf.type(insn.imm).name if kfunc else helper_symbol(insn.imm))
 
     def _symbol(self, name: str) -> int:
         try:
@@ -215,7 +223,7 @@ class ProgLoader:
                 return line, file, number
         return None
 
-    def _fill_main(self, prog: Prog, types: Any, engine: str) -> None:
+    def _fill_main(self, prog: Prog, types: Any, engine: str) -> int:
         code = encode(prog.xlated.insns)
         insns = self._host.slab.kzalloc(max(len(code), 8), "bpf instructions")
         self._host.space.write(insns, code)
@@ -230,6 +238,7 @@ class ProgLoader:
         view.insnsi = insns
         entry = prog.images[0][0] if engine == "jit" else self._host.machine.symbol("bpf_prog_run_interp")
         view.bpf_func = entry
+        return int(insns)
 
 
 HELPER_SYMBOLS = {

@@ -145,6 +145,8 @@ answer: lea rax, [rdi+rsi]
   ret
 gate: nop
   ret
+stopper: nop
+  hlt
 raiser: nop
   hlt
 caller: mov rbx, rdi
@@ -280,3 +282,20 @@ def test_an_exception_in_a_hook_comes_out_of_run(guest):
     with pytest.raises(KeyError, match="from the hook"):
         guest.run("raiser")
     assert guest.run("caller", 1) == 4
+
+
+def test_an_outer_run_can_be_stopped_after_a_nested_one(guest):
+    cpu, engine = guest.cpu, guest.cpu.engine
+
+    def hook():
+        outer = engine.snapshot()
+        cpu.enter_kernel(guest.symbols["answer"], cpu.push_return((cpu.sp - 256) & ~15, guest.symbols["done"]), (1, 2))
+        cpu.run(until=guest.symbols["done"])
+        engine.resume(outer)
+        engine.stop(KeyError("after a nested run"))
+
+    engine.hook_address(guest.symbols["stopper"], hook)
+    engine.flush_code()
+    with pytest.raises(KeyError, match="after a nested run"):
+        guest.run("stopper")
+    assert cpu.ip == guest.symbols["stopper"]

@@ -1,0 +1,115 @@
+"""The interpreter as an engine: programs of one kernel run by Python, with the frames that their JITed code would have.
+
+Mirrors bpf_prog_run() with a prog->bpf_func of ___bpf_prog_run(). A guest function that an interpreted program calls
+finds the address behind the JITed call as its return address and a frame chain through the JITed functions, so
+that bpf_prog_find_from_stack() and stack dumps see the same program as with the JIT. A fault of the program's own
+arena access is reported from the program directly, without the frames of a page fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from arch.bpf_isa import Insn
+from arch.interface import JitArena
+from kernel_model.bpf.interp import Interpreter
+
+STACK_SIZE = 8 * 512
+# bytes that the JIT emits behind the call instruction itself: arm64 moves x0 to R0's register
+_BEHIND_CALL = {"x86_64": 0, "arm64": 4}
+
+
+class InterpretedProg:
+    """One loaded program. `prog` is a kernel_model.bpf.prog.Prog, `symbol` gives a kernel function's address."""
+
+    def __init__(self, host: Any, prog: Any, symbol: Callable[[Insn], int]) -> None:
+        self._host = host
+        self._prog = prog
+        self._symbol = symbol
+        arena = prog.arena
+        constants = JitArena(arena.kern_vm_start, arena.user_vm_start) if arena is not None else None
+        self._interpreter = Interpreter(prog.xlated, host.space, self, constants)
+        self._frame_pointer = 0
+
+    def run(self, context: int) -> int:
+        """The program's result (unsigned, 32 bit) for the context at guest address `context`."""
+        host = self._host
+        outer, self._frame_pointer = self._frame_pointer, host.machine.kcall_frame_pointer
+        stack = host.slab.kzalloc(STACK_SIZE, "interpreter stack")
+        try:
+            return self._interpreter.run(context, stack, STACK_SIZE) & 0xFFFF_FFFF
+        finally:
+            host.slab.kfree(stack)
+            self._frame_pointer = outer
+
+    # -- where the JITed code would be -------------------------------------------------------------------------------
+
+    def _native(self, slot: int, following: bool) -> int:
+        """Address of the instruction at `slot`, or of what follows a call there."""
+        funcs = self._prog.xlated.funcs
+        index = max(i for i, f in enumerate(funcs) if f.start <= slot)
+        base, image = self._prog.images[index]
+        at = slot - funcs[index].start + int(following)
+        behind = _BEHIND_CALL[self._host.arch.name] if following else 0
+        return int(base + image.insn_offsets[at] - behind)
+
+    def _call(self, function: int | str, args: Sequence[int], return_address: int, frames: Sequence[int] = ()) -> int:
+        callers = [self._native(slot, True) for slot in self._interpreter.callers]
+        result: int = self._host.machine.call(
+            function, *args, return_address=return_address, frame_pointer=self._frame_pointer,
+            frames=[*callers, *frames],
+        )
+        return result
+
+    # -- kernel_model.bpf.interp.Host --------------------------------------------------------------------------------
+
+    def call(self, slot: int, insn: Insn, args: tuple[int, int, int, int, int]) -> int:
+        """A helper or kfunc: guest text or a kcall stub of that name."""
+        return self._call(self._symbol(insn), args, self._native(slot, True))
+
+    def timed_may_goto(self, slot: int, counter: int) -> int:
+        """bpf_check_timed_may_goto(), as called by arch_bpf_timed_may_goto() as called by the program."""
+        return self._call("bpf_check_timed_may_goto", (counter,), self._trampoline_return(), [self._native(slot, True)])
+
+    def _trampoline_return(self) -> int:
+        """The address behind arch_bpf_timed_may_goto()'s only call."""
+        machine = self._host.machine
+        start, target = machine.symbol("arch_bpf_timed_may_goto"), machine.symbol("bpf_check_timed_may_goto")
+        code = self._host.space.read(start, 64)
+        if self._host.arch.name == "arm64":
+            for at in range(0, 64, 4):
+                if int.from_bytes(code[at : at + 4], "little") == 0x94000000 | (target - start - at >> 2) & 0x3FFFFFF:
+                    return int(start + at + 4)
+        for at in range(60):
+            distance = int.from_bytes(code[at + 1 : at + 5], "little", signed=True)
+            if code[at] == 0xE8 and distance == target - start - at - 5:
+                return int(start + at + 5)
+        return int(start)
+
+    def arena_fault(self, slot: int, address: int, write: bool) -> None:
+        """ex_handler_bpf(): report, the interpreter clears and goes on."""
+        where = self._native(slot, False)
+        self._call("bpf_prog_report_arena_violation", (int(write), address, where), where)
+
+
+class InterpreterEngine:
+    """All interpreted programs of a kernel, by the address of their instructions (prog->insnsi)."""
+
+    def __init__(self) -> None:
+        self._progs: dict[int, Callable[[int], int]] = {}
+
+    def add(self, insns: int, host: Any, prog: Any, symbol: Callable[[Insn], int]) -> None:
+        """Make a program runnable; its instructions are bound when it first runs."""
+        made: list[InterpretedProg] = []
+
+        def run(context: int) -> int:
+            if not made:
+                made.append(InterpretedProg(host, prog, symbol))
+            return made[0].run(context)
+
+        self._progs[insns] = run
+
+    def interpret(self, context: int, insns: int) -> int:
+        """bpf_prog_run_interp()."""
+        return self._progs[insns](context)
