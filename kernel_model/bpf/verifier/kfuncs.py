@@ -149,7 +149,8 @@ class _Arguments:
             self._memory(i, regno)
             return 2
         else:
-            env.not_modelled(f"argument {i} of kernel function {self.meta.name}: {target.name if target else 'pointer'}")
+            what = target.name if target is not None else "pointer"
+            env.not_modelled(f"argument {i} of kernel function {self.meta.name}: {what}")
         return 1
 
     def _map(self, regno: int, reg: Reg) -> None:

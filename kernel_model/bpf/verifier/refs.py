@@ -1,6 +1,7 @@
 """References that a program holds, and what must not be held at its end.
 
-Mirrors acquire_reference(), release_reference(), check_resource_leak() and is_trusted_reg() (kernel/bpf/verifier.c, 6.18).
+Mirrors acquire_reference(), release_reference(), check_resource_leak() and is_trusted_reg() (kernel/bpf/verifier.c,
+6.18).
 """
 
 from __future__ import annotations
