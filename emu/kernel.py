@@ -31,6 +31,7 @@ from kernel_model.console import Console
 from kernel_model.errors import KemuError, NotModelledError
 from kernel_model.golden import Golden
 from kernel_model.image import Image, load_image
+from kernel_model.irq_work import DeferredWork
 from kernel_model.kallsyms import Kallsyms
 from kernel_model.kcall import bind, collect, kcall
 from kernel_model.memory import GuestMemory
@@ -183,6 +184,7 @@ class Kernel:
         self._percpu_offsets: list[int] = []
         self._setup_cpus()
         self._write_variables()
+        self.deferred = DeferredWork(self.space, self.machine.call)
         self._subsystems: list[object] = []
         self._bind()
 
@@ -234,6 +236,7 @@ class Kernel:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
         self._subsystems = [
             _MachineKcalls(self),
+            self.deferred,
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
             Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
@@ -329,6 +332,7 @@ class Kernel:
             ended = exit_
         finally:
             self._switch(cpu, previous)
+        self.deferred.run()
         return ended, "".join(line + "\n" for line in self.console.lines[before:])
 
     def run_kthread(self, function: str, argument: bytes, comm: str, cpu: int = 0) -> UserResult:

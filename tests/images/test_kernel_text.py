@@ -175,6 +175,25 @@ def test_freeing_over_scratch_does_not_free_it(arena):
     assert not guest.mm.pgtable.present(guest.mm.walk(arena.window + 0x2000).entry)
 
 
+def test_a_free_that_may_not_sleep_is_put_off(arena):
+    guest = arena.guest
+    _allocate(arena, replace=1)
+    page = guest.mm.pages.pfn_to_page(guest.mm.pgtable.pa(guest.mm.walk(arena.window + 0x2000).entry) >> 12)
+    span, queued, freed = arena.arena.address + 0xC00, [], []
+    guest.handlers.update(
+        kmalloc_nolock=lambda *_: span, kfree_nolock=freed.append, irq_work_queue=queued.append,
+        schedule_work=queued.append, __free_page=freed.append, arena_zap_pages=lambda *_: 0,
+    )  # fmt: skip
+    guest.call("bpf_arena_free_pages_non_sleepable", arena.arena.address, (1 << 44) + 0x2000, 1)
+    assert (len(queued), freed) == (1, [])
+    assert guest.mm.pgtable.present(guest.mm.walk(arena.window + 0x2000).entry)
+    for _ in range(2):  # irq_work, then the work that it schedules
+        guest.call(guest.space.read_u64(queued[-1]), queued[-1])
+    assert len(queued) == 2
+    assert freed == [page, span]
+    assert not guest.mm.pgtable.present(guest.mm.walk(arena.window + 0x2000).entry)
+
+
 def test_faulting_functions_have_frames(guest):
     """A stack walk must find a program that called a leaf kfunc: frames come first in every C function of the image."""
     names = ["bpf_kfunc_arena_read", "bpf_kfunc_arena_write", "copy_from_kernel_nofault", "bpf_probe_read_kernel"]

@@ -3,7 +3,7 @@
  * The part of the arena that touches page tables: recovery of faults, allocation, freeing, reservation.
  * Mirrors kernel/bpf/arena.c after Linux kernel commit dc11a4dba246 ("bpf: Recover arena kernel faults with scratch
  * page") and its fix of 1 June 2026; kernel_features says how much of that the chosen kernel has. Map creation, mmap
- * and the user fault are outside. Left out: deferred freeing (bpf_arena_free_pages runs in process context only).
+ * and the user fault are outside. Left out: the locks.
  */
 #include <linux/bpf.h>
 #include <asm/pgtable.h>
@@ -195,9 +195,45 @@ static long arena_alloc_pages(struct bpf_arena *arena, long uaddr, long page_cnt
 	return 0;
 }
 
-static void arena_free_pages(struct bpf_arena *arena, long uaddr, long page_cnt)
+/* Freed in a context that may not sleep; the pages stay until arena_free_worker() has run. */
+struct arena_free_span {
+	struct arena_free_span *next;
+	unsigned long uaddr;
+	u32 page_cnt;
+};
+
+static void free_range(struct bpf_arena *arena, u32 uaddr, long page_cnt)
 {
-	u64 full_uaddr, uaddr_end, kaddr;
+	range_tree_set(&arena->rt, compute_pgoff(arena, uaddr), page_cnt);
+	unmap_and_free(arena, bpf_arena_get_kern_vm_start(arena) + uaddr, page_cnt,
+		       clear_lo32(arena->user_vm_start) + uaddr);
+}
+
+static void arena_free_worker(struct work_struct *work)
+{
+	struct bpf_arena *arena = container_of(work, struct bpf_arena, free_work);
+
+	while (arena->free_spans) {
+		struct arena_free_span *span = arena->free_spans;
+
+		arena->free_spans = span->next;
+		free_range(arena, (u32)span->uaddr, span->page_cnt);
+		kfree_nolock(span);
+	}
+}
+
+static void arena_free_irq(struct irq_work *work)
+{
+	struct bpf_arena *arena = container_of(work, struct bpf_arena, free_irq);
+
+	arena->free_work.func = arena_free_worker;
+	schedule_work(&arena->free_work);
+}
+
+static void arena_free_pages(struct bpf_arena *arena, long uaddr, long page_cnt, bool sleepable)
+{
+	struct arena_free_span *span;
+	u64 full_uaddr, uaddr_end;
 
 	uaddr = (u32)uaddr & PAGE_MASK;
 	full_uaddr = clear_lo32(arena->user_vm_start) + uaddr;
@@ -207,9 +243,20 @@ static void arena_free_pages(struct bpf_arena *arena, long uaddr, long page_cnt)
 	if (full_uaddr >= uaddr_end)
 		return;
 	page_cnt = (uaddr_end - full_uaddr) >> PAGE_SHIFT;
-	kaddr = bpf_arena_get_kern_vm_start(arena) + uaddr;
-	range_tree_set(&arena->rt, compute_pgoff(arena, uaddr), page_cnt);
-	unmap_and_free(arena, kaddr, page_cnt, full_uaddr);
+	if (sleepable) {
+		free_range(arena, (u32)uaddr, page_cnt);
+		return;
+	}
+	span = kmalloc_nolock(sizeof(*span), 0, -1);
+	/* without memory the range is lost until the map goes away */
+	if (!span)
+		return;
+	span->uaddr = uaddr;
+	span->page_cnt = (u32)page_cnt;
+	span->next = arena->free_spans;
+	arena->free_spans = span;
+	arena->free_irq.func = arena_free_irq;
+	irq_work_queue(&arena->free_irq);
 }
 
 __bpf_kfunc void *bpf_arena_alloc_pages(void *p__map, void *addr__ign, u32 page_cnt, int node_id, u64 flags)
@@ -227,7 +274,17 @@ __bpf_kfunc void bpf_arena_free_pages(void *p__map, void *ptr__ign, u32 page_cnt
 
 	if (map->map_type != BPF_MAP_TYPE_ARENA || !page_cnt || !ptr__ign)
 		return;
-	arena_free_pages(container_of(map, struct bpf_arena, map), (long)ptr__ign, page_cnt);
+	arena_free_pages(container_of(map, struct bpf_arena, map), (long)ptr__ign, page_cnt, true);
+}
+
+/* The verifier puts this in its place where the program may not sleep. */
+__used noinline void bpf_arena_free_pages_non_sleepable(void *p__map, void *ptr__ign, u32 page_cnt)
+{
+	struct bpf_map *map = p__map;
+
+	if (map->map_type != BPF_MAP_TYPE_ARENA || !page_cnt || !ptr__ign)
+		return;
+	arena_free_pages(container_of(map, struct bpf_arena, map), (long)ptr__ign, page_cnt, false);
 }
 
 __bpf_kfunc int bpf_arena_reserve_pages(void *p__map, void *ptr__ign, u32 page_cnt)

@@ -40,6 +40,17 @@ struct range_tree {
 	void *range_size_root[2];
 };
 
+/* kernel/irq_work.c, kernel/workqueue.c: what runs later, by its function */
+struct irq_work {
+	void (*func)(struct irq_work *work);
+};
+
+struct work_struct {
+	void (*func)(struct work_struct *work);
+};
+
+struct arena_free_span;
+
 struct bpf_arena {
 	struct bpf_map map;
 	u64 user_vm_start;
@@ -47,6 +58,9 @@ struct bpf_arena {
 	struct vm_struct *kern_vm;
 	struct page *scratch_page;
 	struct range_tree rt;
+	struct arena_free_span *free_spans;	/* freed where nobody may sleep, the last one first */
+	struct irq_work free_irq;
+	struct work_struct free_work;
 	u64 nr_pages;
 };
 
@@ -131,5 +145,9 @@ int is_range_tree_set(struct range_tree *rt, u32 start, u32 len);
 int bpf_map_alloc_pages(struct bpf_map *map, int nid, unsigned long nr_pages, struct page **pages);
 void arena_zap_pages(struct bpf_arena *arena, unsigned long uaddr, unsigned long page_cnt);
 u64 ktime_get_mono_fast_ns(void);
+bool irq_work_queue(struct irq_work *work);
+bool schedule_work(struct work_struct *work);
+void *kmalloc_nolock(size_t size, unsigned int flags, int node);
+void kfree_nolock(const void *p);
 
 #endif
