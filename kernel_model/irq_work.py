@@ -1,8 +1,8 @@
 """Work put off: irq_work and the system work queue.
 
 Mirrors kernel/irq_work.c and kernel/workqueue.c as far as `struct irq_work` and `struct work_struct` begin with their
-function. Nothing interrupts a task here: what was queued runs when the CPU is idle again, irq_work first, in the order of
-queueing. Leaves out delayed work, other queues, and waiting for work.
+function. Nothing interrupts a task here: what was queued runs when the CPU is idle again, irq_work first, in the order
+of queueing. Leaves out delayed work, other queues, and waiting for work.
 """
 
 from __future__ import annotations
