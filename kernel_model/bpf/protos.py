@@ -47,8 +47,7 @@ PROTOS: dict[int, Proto] = {
     2: Proto("bpf_map_update_elem", Ret.INTEGER, (*_KEY, Arg.PTR_TO_MAP_VALUE, Arg.ANYTHING)),
     3: Proto("bpf_map_delete_elem", Ret.INTEGER, _KEY),
     5: Proto("bpf_ktime_get_ns", Ret.INTEGER),
-    6: Proto("bpf_trace_printk", Ret.INTEGER,
-             (Arg.PTR_TO_MEM, Arg.CONST_SIZE, Arg.ANYTHING, Arg.ANYTHING, Arg.ANYTHING), gpl_only=True),
+    6: Proto("bpf_trace_printk", Ret.INTEGER, (Arg.PTR_TO_MEM, Arg.CONST_SIZE), gpl_only=True),  # the rest: varargs
     7: Proto("bpf_get_prandom_u32", Ret.INTEGER),
     8: Proto("bpf_get_smp_processor_id", Ret.INTEGER),
     14: Proto("bpf_get_current_pid_tgid", Ret.INTEGER),

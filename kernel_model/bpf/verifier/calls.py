@@ -49,7 +49,7 @@ def return_to_caller(env: Env) -> None:
     """prepare_func_exit(): R0 goes to the caller, the frame goes."""
     state = env.cur
     callee, caller = state.frames[state.curframe], state.frames[state.curframe - 1]
-    result = env.reg_read(0)
+    result = callee.regs[0]  # may be unset: clang drops the value of a function whose result it knows
     if result.type == R.PTR_TO_STACK:
         env.inval("cannot return stack pointer to the caller")
     env.liveness.update()
