@@ -39,6 +39,7 @@ from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.init_mm import mem_init
 from kernel_model.mm.kcalls import MmKcalls
+from kernel_model.mm.mm_types import VM_EXEC
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, do_mmap, setup_stack
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.signals import SigInfo
@@ -296,7 +297,6 @@ class Kernel:
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
-        self.machine.flush_icache_range(0, self.arch.layout.task_size)  # its pages may have held other code before
         return self.tasks.create(comm or program, mm), image
 
     def run_user(
@@ -326,6 +326,7 @@ class Kernel:
         self.machine.current_cpu = cpu
         self._switch(cpu, task)
         self.machine.cpus[cpu].enter_user(ip, (task.mm.task_size & -PAGE) - 256)
+        self._forget_old_code(task, cpu)
         try:
             self.machine.run(cpu)
         except TaskExit as exit_:
@@ -334,6 +335,17 @@ class Kernel:
             self._switch(cpu, previous)
         self.deferred.run()
         return ended, "".join(line + "\n" for line in self.console.lines[before:])
+
+    def _forget_old_code(self, task: Task, cpu: int) -> None:
+        """The pages of a program's text may have held another program's before: its translations must go.
+
+        Only after enter_user(): the CPU looks the pages up with the rights it has.
+        """
+        assert task.mm is not None
+        for vma in task.mm.vmas():
+            for va in range(vma.vm_start, vma.vm_end, PAGE) if vma.vm_flags & VM_EXEC else ():
+                if task.mm.tree.walk(va).pa is not None:
+                    self.machine.cpus[cpu].engine.remove_code(va, va + PAGE)
 
     def run_kthread(self, function: str, argument: bytes, comm: str, cpu: int = 0) -> UserResult:
         """kthread_run(): a kernel thread runs a guest function on `argument` to its end. Before it ran a shell, whose
