@@ -6,6 +6,7 @@ kernel/bpf/helpers.c and kernel/trace/bpf_trace.c that need no guest text.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -63,7 +64,7 @@ class Bpf:
         self.range_trees = RangeTrees()
         self.env = Environment(self._string, host.kallsyms.symbol)
         self.streams = BpfStreams(
-            self.env, host.space.read_u64, self.file_line, self._streams_of, self._current,
+            self.env, self._words, self.file_line, self._streams_of, self._current,
         )
         self._text: list[tuple[int, int, int]] = []  # (start, end, struct bpf_prog *)
         self._by_fd: dict[int, int] = {}
@@ -85,6 +86,9 @@ class Bpf:
             return bytes(self._host.space.read_cstr(address))
         except GuestAddressError:
             return None
+
+    def _words(self, address: int, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}Q", self._host.space.read(address, 8 * count))
 
     def file_line(self, ip: int) -> tuple[str, str, int] | None:
         """(source line, file, number) of a BPF return address."""

@@ -8,7 +8,7 @@ them never runs out before the capacity does. A report is built as a stage and c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kernel_model.kcall import kcall
@@ -84,7 +84,7 @@ class BpfStreams:
     """The bpf_stream_*() functions that guest text calls; stages are known by their guest address."""
 
     env: Environment
-    read_u64: Callable[[int], int]
+    read_words: Callable[[int, int], Sequence[int]]  # (address, count) -> 64-bit words
     file_line: FileLine
     find_prog: Callable[[int], ProgStreams | None]  # struct bpf_prog * -> its main program's streams
     current: Callable[[], tuple[int, int, int, str]]  # (cpu, euid, pid, comm)
@@ -130,8 +130,7 @@ class BpfStreams:
     def bpf_stream_stage_print_frames(self, ss: int, ips: int, count: int) -> int:
         """dump_stack_cb() for `count` return addresses in guest memory at `ips`: symbol, and source line for BPF."""
         stage = self._stages[ss]
-        for index in range(count):
-            ip = self.read_u64(ips + 8 * index)
+        for ip in self.read_words(ips, count):
             text = self._frames.get(ip)
             if text is None:
                 text = self._frames[ip] = self._frame(ip)

@@ -20,7 +20,7 @@ def make(prog: ProgStreams) -> BpfStreams:
     memory = {0x900: 0x1005, 0x908: 0x2002}
     return BpfStreams(
         env=Environment(TEXTS.get, lambda ip: f"fn{ip >> 12}+0x{ip & 0xFFF:x}/0x40"),
-        read_u64=memory.__getitem__,
+        read_words=lambda at, count: [memory[at + 8 * i] for i in range(count)],
         file_line=lambda ip: ("p[0] = 1;", "a.bpf.c", 7) if ip == 0x2002 else None,
         find_prog=lambda address: prog if address == 0x77 else None,
         current=lambda: (1, 0, 69, "arena_run"),
