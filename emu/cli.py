@@ -135,7 +135,7 @@ def _print_run(result: RunResult) -> None:
     print(f"{result.prog}: {ending}")
     for title, text in (("stdout", result.stdout), ("stderr", result.stderr), ("dmesg", result.dmesg)):
         for line in text.splitlines():
-            print(f"  {title}: {line}".rstrip())
+            print(f"  {title}: {line}" if line else f"  {title}:")
 
 
 def _run_file(args: argparse.Namespace) -> int:
