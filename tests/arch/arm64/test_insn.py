@@ -66,7 +66,7 @@ def test_encoding(word, text):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0, 1), (0xFFFF, 1), (1 << 48, 1), (0xFFFF_FFFF_FFFF_FFFF, 1), (0xFFFF_8000_0000_0000, 1), (0x1_0000_0001, 2),
+    [(0, 1), (0xFFFF, 1), (1 << 48, 1), (0xFFFF_FFFF_FFFF_FFFF, 1), (0xFFFF_8000_0000_0000, 2), (0x1_0000_0001, 2),
      (0xFFFF_8000_7C00_1234, 3), (0x1234_5678_9ABC_DEF0, 4)],
 )  # fmt: skip
 def test_constants_take_as_few_words_as_they_can(value, words):
