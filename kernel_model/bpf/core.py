@@ -71,6 +71,7 @@ class Bpf:
         self._next_map_id = 1
         self.prog_streams: dict[int, ProgStreams] = {}  # by address of the main struct bpf_prog
         self.lines: Callable[[int], tuple[str, str, int] | None] = lambda ip: None
+        self.interpreted: tuple[int, list[int]] = (0, [])  # bpf_prog_run_interp, struct bpf_prog it is running
         self.interpret: Callable[[int, int], int] | None = None
 
     def subsystems(self) -> list[object]:
@@ -122,7 +123,8 @@ class Bpf:
             start, end, prog = self._text[index]
             if start <= ip < end:
                 return prog
-        return 0
+        entry, running = self.interpreted
+        return running[-1] if running and ip == entry else 0  # bpf_func of every interpreted program
 
     @kcall
     def bpf_prog_get(self, fd: int) -> int:

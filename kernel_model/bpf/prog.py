@@ -73,6 +73,7 @@ class ProgLoader:
         bpf.lines = self._file_line
         self._interpreter = InterpreterEngine()
         bpf.interpret = self._interpreter.interpret
+        bpf.interpreted = (host.machine.symbol("bpf_prog_run_interp"), self._interpreter.running)
 
     def load(self, spec: ProgSpec, maps: list[Map], verdict: Verdict, btf: Btf, engine: str) -> Prog:
         """bpf_prog_load() behind the verifier. `engine` is "jit" or "interp"."""

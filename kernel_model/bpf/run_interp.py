@@ -89,7 +89,9 @@ class InterpretedProg:
 
     def arena_fault(self, slot: int, address: int, write: bool) -> None:
         """ex_handler_bpf(): report, the interpreter clears and goes on."""
-        where = self._native(slot, False)
+        start, end = self._native(slot, False), self._native(slot + 1, False)
+        entries = (base + entry.insn_off for base, image in self._prog.images for entry in image.extable)
+        where = next((at for at in entries if start <= at < end), start)  # what would have faulted
         self._call("bpf_prog_report_arena_violation", (int(write), address, where), where)
 
 
@@ -98,6 +100,7 @@ class InterpreterEngine:
 
     def __init__(self) -> None:
         self._progs: dict[int, Callable[[int], int]] = {}
+        self.running: list[int] = []  # struct bpf_prog of the programs being interpreted, innermost last
 
     def add(self, insns: int, host: Any, prog: Any, symbol: Callable[[Insn], int]) -> None:
         """Make a program runnable; its instructions are bound when it first runs."""
@@ -106,7 +109,11 @@ class InterpreterEngine:
         def run(context: int) -> int:
             if not made:
                 made.append(InterpretedProg(host, prog, symbol))
-            return made[0].run(context)
+            self.running.append(prog.address)
+            try:
+                return made[0].run(context)
+            finally:
+                self.running.pop()
 
         self._progs[insns] = run
 

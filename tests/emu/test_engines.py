@@ -89,3 +89,22 @@ def test_divisions_that_no_cpu_likes(kernel, wide, op, signed):
         program = [*mov(0, a), *mov(1, b), Insn(cls | op | bpf.BPF_X, 0, 1, signed), EXIT]
         got = [kernel.run(load(kernel, engine, ("div", program, 0))) for engine in ("jit", "interp")]
         assert not got[0].oops and got[0].retval == got[1].retval, (a, b)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.parametrize("path, variables", [("arena_oob", ["res"]), ("compute", ["result"])])
+def test_object_files_give_the_same_on_both_engines(arch, path, variables):
+    """Values, the reports' first lines and the source lines blamed; the frames of a page fault only the JIT has."""
+    seen = []
+    for engine in ("jit", "interp"):
+        kernel = emu.boot(arch=arch)
+        loaded = kernel.load(f"images/bpf/{path}.bpf.o", engine=engine)
+        if path == "compute":
+            loaded.write("rounds", (500).to_bytes(4, "little"))
+        runs = []
+        for name, prog in loaded.progs.items():
+            result = kernel.run(prog)
+            reports = [line for line in result.stderr.splitlines() if line.startswith(("ERROR", "  "))]
+            runs.append((name, result.retval, result.error, result.oops, reports, [loaded.read(v) for v in variables]))
+        seen.append(runs)
+    assert seen[0] == seen[1]
