@@ -6,10 +6,11 @@ method of that name. Arguments arrive decoded by the C prototype in the image's 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from kernel_model.errors import KemuError, MissingSymbolsError
+from kernel_model.errors import KemuError, MissingSymbolsError, NotModelledError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,7 +89,23 @@ def bind(table: Iterable[tuple[str, str]], implementations: dict[str, Callable[.
     return [_adapter(implementations[name], signature) for name, signature in table]
 
 
+def _run_through(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A call that may sleep, on a machine whose tasks run one after the other: it may finish, not block."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            waits_for = next(function(*arguments))
+        except StopIteration as done:
+            return done.value
+        name = getattr(function, "__name__", "a kernel function")
+        raise NotModelledError(f"{name}: the task would sleep ({waits_for}), and nothing else runs that could wake it")
+
+    return call
+
+
 def _adapter(function: Callable[..., Any], signature: str) -> Callable[..., int]:
+    if inspect.isgeneratorfunction(function):
+        function = _run_through(function)
     decoders = [_DECODERS[letter] for letter in signature[1:]]
     count = len(decoders)
     if all(decoder is None for decoder in decoders):
