@@ -146,6 +146,7 @@ answer: lea rax, [rdi+rsi]
 gate: nop
   ret
 stopper: nop
+stop_here: nop
   hlt
 raiser: nop
   hlt
@@ -292,10 +293,10 @@ def test_an_outer_run_can_be_stopped_after_a_nested_one(guest):
         cpu.enter_kernel(guest.symbols["answer"], cpu.push_return((cpu.sp - 256) & ~15, guest.symbols["done"]), (1, 2))
         cpu.run(until=guest.symbols["done"])
         engine.resume(outer)
-        engine.stop(KeyError("after a nested run"))
 
     engine.hook_address(guest.symbols["stopper"], hook)
+    engine.hook_address(guest.symbols["stop_here"], lambda: engine.stop(KeyError("after a nested run")))
     engine.flush_code()
     with pytest.raises(KeyError, match="after a nested run"):
         guest.run("stopper")
-    assert cpu.ip == guest.symbols["stopper"]
+    assert cpu.ip == guest.symbols["stop_here"]
