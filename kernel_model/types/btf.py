@@ -312,13 +312,20 @@ class Btf:
 
     def find_member(self, struct: BtfType, name: str) -> Member | None:
         """The member called `name`, looking into anonymous structs and unions; its offset is from `struct`."""
+        return self._find_member(struct, name, set(), 0)
+
+    def _find_member(self, struct: BtfType, name: str, seen: set[int], depth: int) -> Member | None:
+        """`seen` has the types that do not lead to `name`: damaged BTF may nest a type in itself or fan out."""
+        if depth > MAX_RESOLVE_DEPTH:
+            raise self._bad(f"type [{struct.id}]: anonymous structs nested more than {MAX_RESOLVE_DEPTH} deep")
+        seen.add(struct.id)
         for member in struct.members:
             if member.name == name:
                 return member
-            if not member.name:
-                inner = self.resolve(member.type_id)
-                if inner.kind in (Kind.STRUCT, Kind.UNION):
-                    found = self.find_member(inner, name)
-                    if found is not None:
-                        return Member(name, found.type_id, member.bit_offset + found.bit_offset, found.bitfield_size)
+            inner = self.resolve(member.type_id) if not member.name else None
+            if inner is None or inner.kind not in (Kind.STRUCT, Kind.UNION) or inner.id in seen:
+                continue
+            found = self._find_member(inner, name, seen, depth + 1)
+            if found is not None:
+                return Member(name, found.type_id, member.bit_offset + found.bit_offset, found.bitfield_size)
         return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
 
 from kernel_model.errors import ObjectFileError
@@ -28,7 +29,7 @@ _QUALIFIERS = {
     "DW_TAG_pointer_type": Kind.PTR,
 }
 _COMPOSITES = {"DW_TAG_structure_type": Kind.STRUCT, "DW_TAG_union_type": Kind.UNION}
-_ATE_BOOLEAN, _ATE_SIGNED, _ATE_SIGNED_CHAR = 2, 5, 6
+_ATE_BOOLEAN, _ATE_FLOAT, _ATE_SIGNED, _ATE_SIGNED_CHAR = 2, 4, 5, 6
 _VOID: Key = ("void",)
 
 
@@ -175,8 +176,11 @@ class _Encoder:
         kind, body, ids = key[0], self.collected.bodies[key], self.ids
         if kind is Kind.INT:
             size, encoding = body
-            writer.int_(str(key[1]), size, signed=encoding in (_ATE_SIGNED, _ATE_SIGNED_CHAR),
-                        boolean=encoding == _ATE_BOOLEAN)
+            if encoding == _ATE_FLOAT:
+                writer.float_(str(key[1]), size)
+            else:
+                writer.int_(str(key[1]), size, signed=encoding in (_ATE_SIGNED, _ATE_SIGNED_CHAR),
+                            boolean=encoding == _ATE_BOOLEAN)
         elif kind in (Kind.STRUCT, Kind.UNION) and body:
             members = [Member(n, ids[k], o, b) for n, k, o, b in body[1]]
             writer.composite(Kind.STRUCT if kind is Kind.STRUCT else Kind.UNION, str(key[1]), body[0], members)
@@ -199,10 +203,13 @@ def collect(objects: Iterable[Path]) -> Collector:
     collector = Collector()
     for path in objects:
         with path.open("rb") as stream:
-            elf = ELFFile(stream)
-            if elf.has_dwarf_info():
-                for unit in elf.get_dwarf_info().iter_CUs():
-                    collector.unit(unit.get_top_DIE())
+            try:
+                elf = ELFFile(stream)
+                if elf.has_dwarf_info():
+                    for unit in elf.get_dwarf_info().iter_CUs():
+                        collector.unit(unit.get_top_DIE())
+            except (ELFError, DWARFError) as error:
+                raise ObjectFileError(f"{path}: DWARF: {error or 'truncated'}") from error
     return collector
 
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernel_model.errors import KemuError
 from kernel_model.types.btf import Btf, BtfType, Kind, Member
+
+_STEP = re.compile(r"(?:^|\.)([A-Za-z_]\w*)|\[(\d+)\]")
+_COMPOSITE = (Kind.STRUCT, Kind.UNION)
+_Get = Callable[["Memory", int], Any]
+_Set = Callable[["Memory", int, Any], None]
 
 
 class Memory(Protocol):
@@ -35,8 +40,8 @@ class TypeLookupError(KemuError, AttributeError):
 @dataclass(frozen=True, slots=True)
 class _Field:
     offset: int
-    get: Callable[[Memory, int], Any]
-    set: Callable[[Memory, int, Any], None] | None
+    get: _Get
+    set: _Set | None
 
 
 class Types:
@@ -47,6 +52,7 @@ class Types:
         self.memory = memory
         self._structs: dict[str, BtfType] = {}
         self._fields: dict[int, dict[str, _Field]] = {}
+        self._offsets: dict[tuple[int, str], int] = {}
 
     def struct(self, name: str) -> BtfType:
         """The struct or union called `name`; TypeLookupError if there is none."""
@@ -64,17 +70,29 @@ class Types:
 
     def offsetof(self, name: str, path: str) -> int:
         """offsetof(struct name, path) in bytes; `path` as in C: `a.b[2].c`."""
-        struct, offset = self.struct(name), 0
-        type_id = struct.id
-        for part, index in re.findall(r"(\w+)|\[(\d+)\]", path):
+        return self.offset_in(self.struct(name), path)
+
+    def offset_in(self, struct: BtfType, path: str) -> int:
+        """As offsetof(), for a struct that may have no name; TypeLookupError for a path that leads nowhere."""
+        offset = self._offsets.get((struct.id, path))
+        if offset is None:
+            offset = self._offsets[struct.id, path] = self._walk(struct, path)
+        return offset
+
+    def _walk(self, struct: BtfType, path: str) -> int:
+        offset, at, type_id = 0, 0, struct.id
+        while at < len(path):
+            step = _STEP.match(path, at)
             current = self.btf.resolve(type_id)
-            if part:
-                member = self._member(current, part)
-                offset += member.bit_offset // 8
-                type_id = member.type_id
+            if step is None or step[2] and current.kind is not Kind.ARRAY:
+                raise TypeLookupError(f"struct {struct.name or '(anonymous)'}: {path!r} is no path of fields")
+            if step[1]:
+                member = self._member(current, step[1])
+                offset, type_id = offset + member.bit_offset // 8, member.type_id
             else:
                 type_id, _, _ = current.array
-                offset += int(index) * self.btf.sizeof(type_id)
+                offset += int(step[2]) * self.btf.sizeof(type_id)
+            at = step.end()
         return offset
 
     def view(self, name: str, va: int) -> View:
@@ -82,7 +100,7 @@ class Types:
         return View(self, self.struct(name), va)
 
     def _member(self, struct: BtfType, name: str) -> Member:
-        member = self.btf.find_member(struct, name) if struct.kind in (Kind.STRUCT, Kind.UNION) else None
+        member = self.btf.find_member(struct, name) if struct.kind in _COMPOSITE else None
         if member is None:
             near = difflib.get_close_matches(name, [m.name for m in struct.members if m.name], 3)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
@@ -102,19 +120,26 @@ class Types:
             return self._bitfield(member)
         kind = self.btf.resolve(member.type_id)
         offset = member.bit_offset // 8
-        if kind.kind in (Kind.STRUCT, Kind.UNION):
+        if kind.kind in _COMPOSITE:
             return _Field(offset, lambda memory, va: View(self, kind, va), None)
         if kind.kind is Kind.ARRAY:
             return _Field(offset, lambda memory, va: Array(self, kind, va), self._set_bytes(kind))
-        size = self.btf.sizeof(member.type_id)
-        signed = kind.kind is Kind.INT and kind.int_signed
-        return _Field(offset, _getter(size, signed, kind.kind is Kind.INT and kind.int_bool), _setter(size))
+        return _Field(offset, *_scalar(kind, self.btf.sizeof(member.type_id)))
 
-    def _set_bytes(self, array: BtfType) -> Callable[[Memory, int, Any], None]:
+    def _set_bytes(self, array: BtfType) -> _Set:
         size = self.btf.sizeof(array.id)
+        element = self.btf.sizeof(array.array[0])
+        scalar = self.btf.resolve(array.array[0]).kind not in (*_COMPOSITE, Kind.ARRAY)
 
         def put(memory: Memory, va: int, value: Any) -> None:
-            data = value.encode() if isinstance(value, str) else bytes(value)
+            if isinstance(value, str):
+                data = value.encode()
+            elif isinstance(value, (bytes, bytearray, memoryview, Array)):
+                data = bytes(value)
+            elif scalar:
+                data = b"".join((int(v) & (1 << 8 * element) - 1).to_bytes(element, "little") for v in value)
+            else:
+                raise TypeLookupError("an array of structs or arrays is set by its bytes or by its elements' fields")
             if len(data) > size:
                 raise TypeLookupError(f"{len(data)} bytes do not fit into an array of {size}")
             memory.write(va, data.ljust(size, b"\0"))
@@ -138,15 +163,15 @@ class Types:
         return _Field(offset, get, put)
 
 
-def _getter(size: int, signed: bool, boolean: bool) -> Callable[[Memory, int], Any]:
-    if boolean:
-        return lambda memory, va: memory.read(va, 1) != b"\0"
-    return lambda memory, va: int.from_bytes(memory.read(va, size), "little", signed=signed)
-
-
-def _setter(size: int) -> Callable[[Memory, int, Any], None]:
+def _scalar(kind: BtfType, size: int) -> tuple[_Get, _Set]:
+    """How to load and store a scalar of `size` bytes; `kind` has no modifiers left."""
+    if kind.kind is Kind.INT and kind.int_bool:
+        return (lambda memory, va: memory.read(va, 1) != b"\0",
+                lambda memory, va, value: memory.write(va, b"\1" if value else b"\0"))
+    signed = kind.int_signed if kind.kind is Kind.INT else kind.flag and kind.kind in (Kind.ENUM, Kind.ENUM64)
     mask = (1 << 8 * size) - 1
-    return lambda memory, va, value: memory.write(va, (int(value) & mask).to_bytes(size, "little"))
+    return (lambda memory, va: int.from_bytes(memory.read(va, size), "little", signed=signed),
+            lambda memory, va, value: memory.write(va, (int(value) & mask).to_bytes(size, "little")))
 
 
 class View:
@@ -175,7 +200,7 @@ class View:
 
     def field_address(self, path: str) -> int:
         """Address of a field, by a path as in C."""
-        return self.address + self._types.offsetof(self._struct.name, path)
+        return self.address + self._types.offset_in(self._struct, path)
 
     def __repr__(self) -> str:
         return f"<struct {self._struct.name} at {self.address:#x}>"
@@ -194,22 +219,27 @@ class Array:
 
     def _at(self, index: int) -> tuple[int, BtfType, int]:
         element, _, count = self._array.array
-        if not 0 <= index < count:
+        if index < 0 or index >= count > 0:  # a flexible array has count 0 and any number of elements
             raise TypeLookupError(f"index {index} is outside an array of {count}")
         size = self._types.btf.sizeof(element)
         return self.address + index * size, self._types.btf.resolve(element), size
 
     def __getitem__(self, index: int) -> Any:
         va, kind, size = self._at(index)
-        if kind.kind in (Kind.STRUCT, Kind.UNION):
+        if kind.kind in _COMPOSITE:
             return View(self._types, kind, va)
         if kind.kind is Kind.ARRAY:
             return Array(self._types, kind, va)
-        return _getter(size, kind.kind is Kind.INT and kind.int_signed, False)(self._types.memory, va)
+        return _scalar(kind, size)[0](self._types.memory, va)
 
     def __setitem__(self, index: int, value: Any) -> None:
-        va, _, size = self._at(index)
-        _setter(size)(self._types.memory, va, value)
+        va, kind, size = self._at(index)
+        if kind.kind in (*_COMPOSITE, Kind.ARRAY):
+            raise TypeLookupError(f"element {index} is a struct or an array, set what is in it")
+        _scalar(kind, size)[1](self._types.memory, va, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
 
     def __bytes__(self) -> bytes:
         return self._types.memory.read(self.address, self._types.btf.sizeof(self._array.id))

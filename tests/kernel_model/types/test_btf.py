@@ -76,6 +76,48 @@ def test_a_loop_of_modifiers_ends() -> None:
         Btf(w.encode(), "loop").resolve(1)
 
 
+def test_anonymous_structs_that_never_end() -> None:
+    w = BtfWriter()
+    w.composite(Kind.STRUCT, "self", 8, [Member("", 1, 0, 0)])
+    loop = Btf(w.encode(), "loop")
+    assert loop.find_member(loop.type(1), "x") is None
+    w = BtfWriter()
+    w.int_("int", 4)
+    for below in range(1, 30):  # 2 ** 29 paths lead down
+        w.composite(Kind.STRUCT, "", 8, [Member("", below, 0, 0), Member("", below, 32, 0)])
+    fan = Btf(w.encode(), "fan")
+    assert fan.find_member(fan.type(30), "x") is None
+    for below in range(30, 60):
+        w.composite(Kind.STRUCT, "", 8, [Member("", below, 0, 0)])
+    deep = Btf(w.encode(), "deep")
+    with pytest.raises(ObjectFileError, match="deep: .BTF: .*nested more than 32"):
+        deep.find_member(deep.type(60), "x")
+
+
+def test_writer_keeps_what_does_not_fit_32_bits() -> None:
+    w = BtfWriter()
+    w.enum("wide", 8, [("A", 1 << 40), ("B", -1)])
+    w.float_("double", 8)
+    btf = Btf(w.encode(), "wide")
+    assert btf.type(1).kind is Kind.ENUM64 and btf.type(1).values == (("A", 1 << 40), ("B", -1))
+    assert btf.type(2).kind is Kind.FLOAT and btf.sizeof(2) == 8
+    with pytest.raises(ObjectFileError, match="STRUCT big: too large"):
+        w.composite(Kind.STRUCT, "big", 1 << 23, [Member("a", 1, 0, 3), Member("b", 1, 1 << 24, 0)])
+    with pytest.raises(ObjectFileError, match="ENUM crowd: 65536 items"):
+        w.enum("crowd", 4, [(f"E{i}", i) for i in range(65536)])
+
+
+def test_split_btf_counts_on_from_its_base() -> None:
+    base = Btf(sample(), "vmlinux")
+    own = b"\0widget\0"
+    word = struct.pack("<III", base.string_size + 1, Kind.TYPEDEF << 24, 6)  # typedef struct node widget
+    data = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 12, 12, len(own)) + word + own
+    module = Btf(data, "module", base)
+    widget = module.find("widget")
+    assert widget is not None and widget.id == base.type_count and module.sizeof(widget.id) == 40
+    assert module.find("node") == base.find("node") and base.find("widget") is None
+
+
 def test_mutations_never_escape() -> None:
     rng = random.Random(7)
     good = (ROOT / "images" / "vmlinux.btf").read_bytes()
@@ -83,10 +125,14 @@ def test_mutations_never_escape() -> None:
         data = bytearray(good)
         for _ in range(rng.randrange(1, 8)):
             data[rng.randrange(len(data))] = rng.randrange(256)
+            at = rng.randrange(6, len(data) // 4 - 1) * 4
+            data[at : at + 4] = struct.pack("<I", rng.choice((0, rng.randrange(3000), 0xFFFFFFFF)))
         try:
             btf = Btf(bytes(data[: rng.randrange(len(data) // 2, len(data) + 1)]), "fuzz")
             for kind in btf.types():
                 btf.sizeof(kind.id)
+                if kind.kind in (Kind.STRUCT, Kind.UNION):
+                    btf.find_member(kind, "no such field")
         except ObjectFileError:
             pass
 

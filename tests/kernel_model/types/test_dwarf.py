@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from kernel_model.errors import ObjectFileError
 from kernel_model.types import Btf, Kind, dwarf
 
 SOURCE = """
@@ -40,3 +43,9 @@ def test_a_compiled_object(tmp_path: Path) -> None:
     proto = btf.type(outside.type_id)
     assert [btf.resolve(t).kind for _, t in proto.params] == [Kind.PTR, Kind.INT, Kind.PTR]
     assert btf.find("later", Kind.FWD) is not None
+
+
+def test_a_file_that_is_no_object(tmp_path: Path) -> None:
+    (tmp_path / "a.o").write_bytes(b"no ELF at all")
+    with pytest.raises(ObjectFileError, match=r"a\.o: DWARF: "):
+        dwarf.collect([tmp_path / "a.o"])

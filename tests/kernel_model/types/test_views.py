@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel_model.types import Btf, TypeLookupError, Types
+from kernel_model.types import Btf, Kind, Member, TypeLookupError, Types
+from kernel_model.types.btf_writer import BtfWriter
 
 IMAGE = Path(__file__).parents[3] / "images" / "vmlinux.btf"
 
@@ -55,3 +56,54 @@ def test_wrong_names_are_told(types: Types) -> None:
         _ = types.view("task_struct", 0).comm[16]
     with pytest.raises(TypeLookupError, match="do not fit"):
         types.view("task_struct", 0).comm = "x" * 17
+
+
+@pytest.fixture
+def odd() -> Types:
+    """A struct with what C allows and the image has little of."""
+    w = BtfWriter()
+    int_, bool_ = w.int_("int", 4, signed=True), w.int_("_Bool", 1, boolean=True)
+    wide = w.int_("u64", 8)
+    w.composite(Kind.STRUCT, "", 8, [Member("elsewhere", int_, 0, 0)])
+    inner = w.composite(Kind.STRUCT, "", 8, [Member("p", int_, 0, 0), Member("x", int_, 32, 0)])
+    state = w.enum("state", 4, [("S_NEG", -1)])
+    w.composite(Kind.STRUCT, "odd", 128, [
+        Member("u", inner, 0, 0), Member("state", state, 64, 0), Member("ok", bool_, 96, 0),
+        Member("low", int_, 104, 3), Member("high", int_, 107, 9), Member("ints", w.array(int_, int_, 3), 128, 0),
+        Member("wides", w.array(wide, int_, 2), 256, 0), Member("bools", w.array(bool_, int_, 2), 384, 0),
+        Member("structs", w.array(inner, int_, 2), 448, 0), Member("rest", w.array(int_, int_, 0), 640, 0),
+    ])
+    return Types(Btf(w.encode(), "odd.btf"), Buffer())
+
+
+def test_scalars_keep_their_c_meaning(odd: Types) -> None:
+    v = odd.view("odd", 16)
+    v.state, v.ok = -1, 2
+    assert v.state == -1 and v.ok is True and odd.memory.read(16 + 12, 1) == b"\1"
+    v.low, v.high = -1, 0x55
+    assert (v.low, v.high) == (-1, 0x55), "neighbouring bitfields, the second over a byte's end"
+    assert odd.memory.read(16 + 13, 2) == (0x7 | 0x55 << 3).to_bytes(2, "little")
+
+
+def test_arrays_are_sequences_of_their_elements(odd: Types) -> None:
+    v = odd.view("odd", 0)
+    v.wides = [1, 2]
+    v.ints[1] = -5
+    v.bools[1] = 7
+    assert list(v.wides) == [1, 2] and list(v.ints) == [0, -5, 0] and list(v.bools) == [False, True]
+    v.structs[1].x = 9
+    assert v.structs[1].x == 9 and v.field_address("structs[1].x") == 56 + 8 + 4
+    v.rest[3] = 4
+    assert odd.memory.read(80 + 12, 4) == b"\4\0\0\0", "a flexible array has no end that BTF knows"
+    with pytest.raises(TypeLookupError, match="element 0 is a struct"):
+        v.structs[0] = 5
+    with pytest.raises(TypeLookupError, match="set by its bytes"):
+        v.structs = [1]
+
+
+def test_paths(odd: Types) -> None:
+    v = odd.view("odd", 0)
+    assert v.u.field_address("x") == 4, "in a struct without a name"
+    for path in ("u->x", "u[1]", "u..x", "ints[", "ints[x]"):
+        with pytest.raises(TypeLookupError, match="is no path of fields"):
+            odd.offsetof("odd", path)
