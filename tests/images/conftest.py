@@ -239,6 +239,7 @@ def arena(request: pytest.FixtureRequest) -> ArenaGuest:
     arena.user_vm_start, arena.user_vm_end = 1 << 44, (1 << 44) + 0x4000
     arena.kern_vm, arena.scratch_page = vm.address, mm.pages.pfn_to_page(scratch)
     prog.aux, prog.bpf_func = aux.address, JIT_TEXT[bare.arch]
+    aux.ksym.start = prog.bpf_func
     aux.prog, aux.main_prog_aux, aux.arena = prog.address, aux.address, arena.address
     made = ArenaGuest(bare, arena, prog, aux, vm.addr + 0x8000, [], [])
 

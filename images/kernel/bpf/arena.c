@@ -65,7 +65,7 @@ noinline bool bpf_arena_handle_page_fault(unsigned long addr, bool is_write, uns
 	apply_to_page_range(&init_mm, page_addr, PAGE_SIZE, set_scratch_cb, arena->scratch_page);
 	/* the stale absence of an entry costs another fault at most: nothing is flushed */
 	(void)fault_ip;
-	bpf_prog_report_arena_violation(is_write, page_addr - kbase, (unsigned long)prog->bpf_func);
+	bpf_prog_report_arena_violation(is_write, page_addr - kbase, prog->aux->ksym.start);
 	return true;
 }
 
