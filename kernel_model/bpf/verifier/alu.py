@@ -84,6 +84,9 @@ def _mov(env: Env, insn: Insn) -> None:
             dst.assign(src)
         else:
             dst.mark_unknown()
+            if not wide:
+                bounds.zext_32_to_64(dst)
+                bounds.sync(dst)
         return
     if insn.off == 0 and wide:
         assign_scalar_id(env, src)
@@ -168,14 +171,14 @@ def _scalar(insn: Insn, dst: Reg, src: Reg) -> None:
     alu32 = insn.cls == isa.BPF_ALU
     ident, src = dst.id, src.copy()
     linked = False
-    if insn.op == isa.BPF_ADD and ident and src.is_const(alu32) and not ident & R.ADD_CONST:
+    if insn.op == isa.BPF_ADD and ident and not alu32 and src.is_const() and not ident & R.ADD_CONST:
         linked = src.const_value() <= 0x7FFF_FFFF
     if insn.op in (isa.BPF_DIV, isa.BPF_MOD):
         dst.mark_unknown()
     else:
         scalars.apply(insn.op, dst, src, alu32)
     dst.off = src.const_value() if linked else 0
-    dst.id = ident | (R.ADD_CONST32 if alu32 else R.ADD_CONST64) if linked else 0
+    dst.id = ident | R.ADD_CONST64 if linked else 0
 
 
 def _sane(env: Env, reg: Reg, kind: int) -> None:

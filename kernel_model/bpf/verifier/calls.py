@@ -37,6 +37,7 @@ def check_call(env: Env) -> None:
     state.frames.append(callee)
     state.curframe += 1
     env.insn_idx = target - 1
+    env.scratch_all()
     env.liveness.reset_callchain()
     if env.log1:
         env.verbose("caller:\n")

@@ -30,6 +30,7 @@ def do_check(env: Env) -> None:
     env.cur = initial_state(env)
     env.insn_idx, prev = 0, -1
     print_state = False
+    env.scratch_all()
     env.liveness.reset_callchain()
     while True:
         env.cur_hist = None
@@ -52,7 +53,9 @@ def do_check(env: Env) -> None:
             env.cur_aux.seen = True
             prev = env.insn_idx
             env.liveness.begin_writes(env.insn_idx)
+            depth = env.cur.curframe
             ended = _insn(env)
+            print_state |= not ended and env.cur.curframe < depth
             env.liveness.commit_writes()
         if ended:
             popped = _next_path(env)
@@ -91,7 +94,6 @@ def _log_insn(env: Env, print_state: bool) -> bool:
     if env.log2 and print_state:
         env.verbose(f"\nfrom {env.prev_insn_idx} to {env.insn_idx}:")
         env.print_state(env.cur, env.cur.curframe)
-        env.scratched_regs = env.scratched_slots = 0
         print_state = False
     if env.log1:
         if env.scratched_regs or env.scratched_slots:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arch.bpf_isa import Insn
+from kernel_model.bpf.disasm import helper_name
 from kernel_model.bpf.program import MapType
 from kernel_model.bpf.protos import PROTOS, Arg, Proto, Ret
 from kernel_model.bpf.verifier import mem
@@ -45,7 +46,9 @@ def check(env: Env) -> None:
     insn = env.insn
     proto = PROTOS.get(insn.imm)
     if proto is None:
-        env.not_modelled(f"helper #{insn.imm}")
+        if helper_name(insn.imm) == "unknown":
+            env.inval(f"invalid func unknown#{insn.imm}")
+        env.not_modelled(f"helper {helper_name(insn.imm)}#{insn.imm}")
     if proto.gpl_only and "GPL" not in env.prog.license:
         env.inval("cannot call GPL-restricted function from non-GPL compatible program")
     if env.cur.active_locks:

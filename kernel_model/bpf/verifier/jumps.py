@@ -247,13 +247,14 @@ def _set_min_max(true1: Reg, true2: Reg, false1: Reg, false2: Reg, op: int, is32
 # --- registers that share an identity -------------------------------------------------------------------------------
 
 
-def _collect_linked(state: State, ident: int, found: list[tuple[int, int, bool]]) -> None:
+def _collect_linked(env: Env, state: State, ident: int, found: list[tuple[int, int, bool]]) -> None:
     """collect_linked_regs(): where else scalar `ident` lives (at most six places)."""
     ident &= ~R.ADD_CONST
     for fr in range(state.curframe, -1, -1):
         frame = state.frames[fr]
+        live = env.aux[state.frame_insn_idx(fr)].live_regs_before
         for i in range(10):
-            if frame.regs[i].type == R.SCALAR_VALUE and frame.regs[i].id & ~R.ADD_CONST == ident:
+            if live >> i & 1 and frame.regs[i].type == R.SCALAR_VALUE and frame.regs[i].id & ~R.ADD_CONST == ident:
                 found.append((fr, i, True))
         for i, slot in enumerate(frame.stack):
             if slot.is_spilled_scalar and slot.spilled.id & ~R.ADD_CONST == ident:
@@ -262,7 +263,7 @@ def _collect_linked(state: State, ident: int, found: list[tuple[int, int, bool]]
 
 def _link(env: Env, state: State, ident: int, linked: list[tuple[int, int, bool]]) -> None:
     found: list[tuple[int, int, bool]] = []
-    _collect_linked(state, ident, found)
+    _collect_linked(env, state, ident, found)
     for entry in found:
         if len(linked) < _MAX_LINKED:
             linked.append(entry)

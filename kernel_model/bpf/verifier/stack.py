@@ -121,6 +121,7 @@ def read(env: Env, regno: int, off: int, size: int, dst: int) -> None:
     frame = check_bounds(env, regno, base, at, size, False)
     spi = (-at - 1) // 8
     slot = frame.stack[spi]
+    env.scratch_slot(spi)
     env.liveness.mark_read(frame.frameno, env.insn_idx, 1 << spi)
     target = env.regs[dst]
     if slot.is_spill:

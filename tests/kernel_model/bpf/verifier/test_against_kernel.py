@@ -1,0 +1,82 @@
+"""The verifier against the real one: verdicts, errors and level 2 logs.
+
+tests/golden/verifier/linux-6.18.44.txt is what Linux 6.18.44 (x86-64) answered to bpf(BPF_PROG_LOAD) for the programs
+of programs.py. Where this machine runs a 6.18 kernel and lets us ask, random programs are compared live.
+"""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from arch.bpf_isa import Insn, encode
+from kernel_model import profiles
+from kernel_model.bpf.program import ProgSpec, ProgType
+from kernel_model.bpf.verifier import VerifierRejected, bpf_check
+from kernel_model.types import Btf
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[3]
+GOLDEN = ROOT / "tests" / "golden" / "verifier" / "linux-6.18.44.txt"
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"verifier_{name}", HERE / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+programs, oracle = _module("programs"), _module("bpf_syscall")
+VMLINUX = Btf((ROOT / "images" / "vmlinux.btf").read_bytes(), "vmlinux.btf")
+REASON = oracle.unavailable()
+
+
+def ours(insns: list[Insn]) -> tuple[int, str]:
+    """(errno or 0, log) of our verifier at level 2."""
+    starts = sorted({0} | {i + x.imm + 1 for i, x in enumerate(insns) if x.code == 0x85 and x.src == 1})
+    spec = ProgSpec("p", "syscall", ProgType.SYSCALL, [i.copy() for i in insns], sleepable=True, license="GPL",
+                    subprogs=[(f"f{s}", s) for s in starts])
+    try:
+        return 0, bpf_check(spec, [], None, VMLINUX, profiles.get("v6.18"), 2).log
+    except VerifierRejected as error:
+        return error.errno, error.log
+
+
+def golden() -> dict[str, tuple[int, str]]:
+    found = {}
+    for part in re.split(r"^=== ", GOLDEN.read_text(), flags=re.M)[1:]:
+        head, _, log = part.partition("\n")
+        name, errno = head.split()
+        found[name] = (int(errno), log)
+    return found
+
+
+ANSWERS = golden()
+
+
+def test_every_program_has_an_answer() -> None:
+    assert set(ANSWERS) == set(programs.PROGRAMS) and len({errno for errno, _ in ANSWERS.values()}) >= 3
+
+
+@pytest.mark.parametrize("name", programs.PROGRAMS)
+def test_verdict_and_log_are_the_kernels(name: str) -> None:
+    assert ours(programs.PROGRAMS[name]) == ANSWERS[name]
+
+
+@pytest.mark.skipif(REASON is not None, reason=f"the real verifier cannot be asked: {REASON}")
+def test_random_programs_get_the_kernels_verdict() -> None:
+    same = accepted = 0
+    for seed in range(400):
+        insns = programs.random_program(seed)
+        want, got = oracle.load(encode(insns)), ours(insns)
+        assert got[0] == want[0], f"seed {seed}: errno {got[0]}, the kernel says {want[0]}\n{want[1]}\n{got[1]}"
+        same += got == want
+        accepted += not want[0]
+    assert accepted > 40, "programs of which none passes compare nothing"
+    assert same >= 380, f"level 2 logs are equal for {same} of 400"
