@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TextIO
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO = sys.stdout) -> None:
-    """Print `rows` under `headers`, columns as wide as their widest cell."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO | None = None) -> None:
+    """Print `rows` under `headers`, columns as wide as their widest cell, to `out` (standard output)."""
+    out = out or sys.stdout
     if out.isatty():
         from rich.console import Console
         from rich.table import Table
