@@ -18,8 +18,10 @@ from arch.bpf_isa import (
     BPF_ALU64,
     BPF_ATOMIC,
     BPF_CALL,
+    BPF_CMPXCHG,
     BPF_DIV,
     BPF_DW,
+    BPF_EXIT,
     BPF_JA,
     BPF_JCOND,
     BPF_JEQ,
@@ -47,9 +49,11 @@ from arch.bpf_isa import (
     BPF_ST,
     BPF_STX,
     BPF_SUB,
+    BPF_W,
     BPF_X,
     BPF_XOR,
     LD_IMM64,
+    R0,
     Insn,
     encode,
     s32,
@@ -120,22 +124,15 @@ class _Rewriter:
             return self._ld_imm64(at, insn)
         if insn.cls in (BPF_LDX, BPF_ST, BPF_STX) and self.slots[at].arena_access:
             return _Patch([_arena_access(insn)])
+        if insn.code == BPF_STX | BPF_ATOMIC | BPF_W and insn.imm == BPF_CMPXCHG:
+            # x86-64 leaves the upper half of RAX alone where the comparison succeeds (opt_subreg_zext_lo32_rnd_hi32)
+            return _Patch([insn, Insn(BPF_ALU | BPF_MOV | BPF_X, R0, R0, 0, 1)], None)  # BPF_ZEXT_REG
         if insn.cls in (BPF_ALU, BPF_ALU64):
             return self._alu(at, insn)
         if insn.code == BPF_JMP | BPF_JCOND:
             return self._may_goto(at, insn)
         if insn.code == CALL and insn.src == BPF_PSEUDO_KFUNC_CALL:
             return self._kfunc(insn)
-        if insn.cls in (BPF_JMP, BPF_JMP32) and insn.op not in (BPF_CALL, BPF_JA) and insn.op != 0x90:
-            return self._conditional(at, insn)
-        return _Patch([insn])
-
-    def _conditional(self, at: int, insn: Insn) -> _Patch:
-        """opt_hard_wire_dead_code_branches()."""
-        if not self.slots[at + 1].seen:
-            return _Patch([Insn(BPF_JMP | BPF_JA, off=insn.off)])
-        if not self.slots[at + 1 + insn.off].seen:
-            return _Patch([], None)
         return _Patch([insn])
 
     def _ld_imm64(self, at: int, insn: Insn) -> _Patch:
@@ -186,6 +183,36 @@ class _Rewriter:
         return _Patch([*load, insn], None)
 
 
+def _hard_wired(insn: Insn, at: int, slots: Sequence[Slot]) -> Insn:
+    """opt_hard_wire_dead_code_branches(): a conditional jump with one way only becomes unconditional."""
+    if insn.cls not in (BPF_JMP, BPF_JMP32) or insn.op in (BPF_CALL, BPF_JA, BPF_EXIT):
+        return insn
+    if not slots[at + 1].seen:
+        return Insn(BPF_JMP | BPF_JA, off=insn.off)
+    return insn if slots[at + 1 + insn.off].seen else Insn(BPF_JMP | BPF_JA)
+
+
+def _surviving(insns: Sequence[Insn], slots: Sequence[Slot]) -> dict[int, Insn]:
+    """opt_remove_dead_code() and opt_remove_nops(): slot -> instruction of what is left.
+
+    A jump is a nop where everything it skips is gone at the time the pass meets it; the kernel makes one pass and
+    looks back by one instruction only behind a removed may_goto.
+    """
+    left = {at: _hard_wired(insn, at, slots) for at, insn in enumerate(insns) if slots[at].seen}
+    live = list(left)
+    k = 0
+    while k < len(live):
+        at, insn = live[k], left[live[k]]
+        may_goto = insn.code == BPF_JMP | BPF_JCOND
+        following = live[k + 1] if k + 1 < len(live) else len(insns)
+        if not (may_goto or insn.code == BPF_JMP | BPF_JA) or not at < at + 1 + insn.off <= following:
+            k += 1
+            continue
+        del live[k], left[at]
+        k -= may_goto and k > 0
+    return left
+
+
 def _arena_access(insn: Insn) -> Insn:
     out = insn.copy()
     mode = {BPF_MEM: BPF_PROBE_MEM32, BPF_MEMSX: BPF_PROBE_MEM32SX, BPF_ATOMIC: BPF_PROBE_ATOMIC}[insn.mode]
@@ -231,15 +258,13 @@ def fix_up(
     flags = addresses.map_flags(arena_map) if arena_map is not None else 0
     rewriter = _Rewriter(spec, slots, functions, addresses, flags)
     insns = spec.insns
+    left = _surviving(insns, slots)
     patches: list[_Patch] = []
     at = 0
     while at < len(insns):
         insn = insns[at]
         width = 2 if insn.is_ld_imm64 else 1
-        dead = not slots[at].seen
-        nop = insn.code == BPF_JMP | BPF_JA and insn.off == 0
-        patch = _Patch([], None) if dead or nop else rewriter.patch(at, insn.copy())
-        patches.append(patch)
+        patches.append(rewriter.patch(at, left[at].copy()) if at in left else _Patch([], None))
         patches.extend(_Patch([], None) for _ in range(width - 1))
         at += width
     for index in rewriter.extra_stack:
@@ -291,10 +316,10 @@ def _assemble(
 
 
 def tag(insns: Sequence[Insn]) -> str:
-    """bpf_prog_calc_tag(): 16 hex digits of the SHA-1 over the instructions with map references zeroed."""
+    """bpf_prog_calc_tag() (since 6.18): 16 hex digits of the SHA-256 over the instructions, map references zeroed."""
     copies = [insn.copy() for insn in insns]
     for at, insn in enumerate(copies):
         if insn.is_ld_imm64 and insn.src in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE):
             insn.imm = 0
             copies[at + 1].imm = 0
-    return hashlib.sha1(encode(copies), usedforsecurity=False).hexdigest()[:16]
+    return hashlib.sha256(encode(copies)).hexdigest()[:16]

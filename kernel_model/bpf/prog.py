@@ -183,7 +183,7 @@ class ProgLoader:
         """One function: its aux, its exception table, its symbol, its lines."""
         base, image = prog.images[index]
         func = prog.xlated.funcs[index]
-        tag = prog.tag if index == 0 else hashlib.sha1(encode(func.insns), usedforsecurity=False).hexdigest()[:16]
+        tag = prog.tag if index == 0 else hashlib.sha256(encode(func.insns)).hexdigest()[:16]
         name = f"bpf_prog_{tag}_{func.name}"
         aux = types.view("bpf_prog_aux", prog.aux[index])
         aux.prog = prog.address
