@@ -14,6 +14,7 @@ _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SYM = struct.Struct("<IBBHQQ")
 _REL = struct.Struct("<QQ")
+MAX_CONTENT = 64 << 20  # bytes of all sections: bounds what a damaged header can make of a small file
 EM_BPF, EM_NONE = 247, 0
 ET_REL = 1
 SHT_PROGBITS, SHT_SYMTAB, SHT_NOBITS, SHT_REL = 1, 2, 8, 9
@@ -107,13 +108,14 @@ def parse(name: str, data: bytes) -> ElfObject:
     if shstrndx >= shnum:
         raise reader.bad(f"section headers: name table index {shstrndx} of {shnum}")
     names = reader.slice(raw[shstrndx][4], raw[shstrndx][5], "section name table")
-    sections = []
+    sections, room = [], MAX_CONTENT
     for index, entry in enumerate(raw):
         name_at, sh_type, flags, _, offset, size = entry[:6]
         section_name = reader.string(names, name_at, f"section {index}")
+        room -= size if sh_type else 0
+        if room < 0:
+            raise reader.bad(f"section {section_name}: {size} bytes; all sections may have {MAX_CONTENT >> 20} MiB")
         if sh_type == SHT_NOBITS:
-            if size > 1 << 30:
-                raise reader.bad(f"section {section_name}: {size} bytes")
             content = bytes(size)
         else:
             content = reader.slice(offset, size, f"section {section_name}") if sh_type else b""

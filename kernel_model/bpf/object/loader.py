@@ -24,12 +24,14 @@ from arch.bpf_isa import (
     s32,
 )
 from kernel_model.bpf.object import btf_ext, core_relo, elf, maps
+from kernel_model.bpf.object.core_match import essential_name
 from kernel_model.bpf.object.secdef import find_sec_def
 from kernel_model.bpf.program import FuncInfo, LineInfo, MapSpec, MapType, ProgSpec
 from kernel_model.errors import NotModelledError, ObjectFileError
 from kernel_model.types import Btf, Kind
 
 _CALL = BPF_JMP | BPF_CALL
+MAX_SUBPROGS = 256  # BPF_MAX_SUBPROGS: the kernel refuses more
 UNRESOLVED_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE: a weak kfunc that the kernel lacks
 
 
@@ -79,6 +81,7 @@ class _Loader:
         self.target = target
         self.btf = self._btf()
         self.ext = self._ext()
+        self._refuse_what_is_not_modelled()
         self.license = self._text("license")
         self.object_name = Path(name).name.split(".")[0]
         self.maps: list[MapSpec] = []
@@ -102,6 +105,14 @@ class _Loader:
         if section is None or self.btf is None:
             return btf_ext.BtfExt()
         return btf_ext.parse(self.name, section.data, self.btf)
+
+    def _refuse_what_is_not_modelled(self) -> None:
+        """Externs of .kconfig have no section of their own, only a DATASEC in BTF."""
+        if self.btf is not None and self.btf.find(".kconfig", Kind.DATASEC) is not None:
+            raise NotModelledError(f"{self.name}: .kconfig: kernel configuration variables are not modelled")
+        for section in self.elf.sections:
+            if section.name in (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link"):
+                raise NotModelledError(f"{self.name}: section {section.name}: struct_ops maps are not modelled")
 
     def _text(self, section_name: str) -> str:
         section = self.elf.section(section_name)
@@ -145,6 +156,8 @@ class _Loader:
                 end = symbol.value + symbol.size
                 if symbol.value % 8 or symbol.size % 8 or not symbol.size or end > len(section.data):
                     raise self.bad(section, f"function {symbol.name!r} is outside the section")
+                if symbol.bind == elf.STB_LOCAL and section.name != ".text":
+                    raise self.bad(section, f"program '{symbol.name}' is static and not supported")
                 start = symbol.value // 8
                 found.append(_Function(symbol.name, section, start, insns[start : start + symbol.size // 8]))
             found.sort(key=lambda f: f.start)
@@ -165,11 +178,12 @@ class _Loader:
                 for relo in self.ext.relos.get(function.section.name, ()):
                     index = relo.insn_off // 8 - function.start
                     if 0 <= index < len(function.insns):
-                        try:
-                            value = relocator.value(relo)
-                        except ValueError:
-                            raise self.bad(".BTF.ext", f"bad CO-RE access string {relo.access!r}") from None
-                        core_relo.patch(function.insns, index, value, relo.kind)
+                        if relo.insn_off % 8:
+                            raise self.bad(".BTF.ext", f"CO-RE relocation at {relo.insn_off}: not an instruction")
+                        wrong = core_relo.patch(function.insns, index, relocator.resolve(relo))
+                        if wrong is not None:
+                            what = f"CO-RE relocation {relocator.describe(relo)} at {relo.insn_off}"
+                            raise self.bad(function.section, f"{what}: {wrong}")
 
     # -- relocation --------------------------------------------------------------------------------------------------
 
@@ -182,6 +196,8 @@ class _Loader:
             slot = relo.offset // 8 - first
             if not 0 <= slot < len(insns):
                 continue
+            if relo.offset % 8:
+                raise self.bad(function.section, f"relocation at {relo.offset}: not an instruction")
             seen.add(slot)
             insn = insns[slot]
             if insn.is_ld_imm64 and slot + 1 < len(insns):
@@ -221,7 +237,10 @@ class _Loader:
         raise self.bad(function.section, f"unexpected relocation against '{symbol.name}'")
 
     def _relocate_extern(self, function: _Function, insns: list[Insn], slot: int, symbol: elf.Symbol) -> None:
-        found = self.target.find(core_relo.essential_name(symbol.name), Kind.FUNC, Kind.VAR)
+        var = self.btf.find(symbol.name, Kind.VAR) if self.btf is not None else None
+        if var is not None and self.btf is not None and self.btf.resolve(var.type_id).kind is Kind.UNKN:
+            raise NotModelledError(f"{self.name}: extern '{symbol.name}': typeless ksyms are not modelled")
+        found = self.target.find(essential_name(symbol.name), Kind.FUNC, Kind.VAR)
         if found is None:
             if symbol.bind != elf.STB_WEAK:
                 raise self.bad(function.section, f"extern (ksym) '{symbol.name}': not found in kernel or module BTFs")
@@ -233,7 +252,7 @@ class _Loader:
         if symbol.section != elf.SHN_UNDEF:
             at = symbol.value // 8 + insn.imm + 1
             return self._function_at(symbol.section, at, function.section.name)
-        found = self.target.find(core_relo.essential_name(symbol.name), Kind.FUNC)
+        found = self.target.find(essential_name(symbol.name), Kind.FUNC)
         if found is not None:
             insn.src, insn.imm, insn.off = BPF_PSEUDO_KFUNC_CALL, found.id, 0
         elif symbol.bind == elf.STB_WEAK:
@@ -272,12 +291,14 @@ class _Loader:
         base = len(spec.insns)
         if base + len(copy.insns) > 1_000_000:
             raise self.bad(function.section, "a program of more than a million instructions")
+        if len(placed) >= MAX_SUBPROGS:
+            raise self.bad(function.section, f"a program of more than {MAX_SUBPROGS} functions")
         placed[function.section.index, function.start] = base
         references = self._relocate(copy)
         spec.insns.extend(copy.insns)
         spec.subprogs.append((function.name, base))
         self._infos(spec, function, base)
-        for slot, (target, by_address) in references.items():
+        for slot, (target, by_address) in sorted(references.items(), key=lambda item: item[0]):
             at = placed.get((target.section.index, target.start))
             if at is None:
                 at = self._append(spec, target, placed)
@@ -324,6 +345,4 @@ def load_object(source: str | Path | bytes, target_btf: Btf, name: str | None = 
     progs = loader.programs()
     if not progs:
         raise ObjectFileError(f"{title}: the object has no programs")
-    if any(s.name.startswith(".kconfig") for s in loader.elf.sections):
-        raise NotModelledError(f"{title}: section .kconfig: kernel configuration variables are not modelled")
     return BpfObject(title, loader.maps, progs, loader.btf, loader.license, loader.variables())

@@ -45,6 +45,8 @@ def _defined(btf: Btf, where: str, name: str, struct: BtfType) -> MapSpec:
             raise ObjectFileError(f"{where}: unknown attribute '{member.name}'")
     if not spec.type:
         raise ObjectFileError(f"{where}: map type isn't specified")
+    if max(spec.key_size, spec.value_size) > 0xFFFFFFFF:
+        raise ObjectFileError(f"{where}: a key or value of 4 GiB or more")
     return spec
 
 
@@ -67,20 +69,32 @@ def defined_maps(elf: ElfObject, btf: Btf | None) -> list[tuple[str, MapSpec]]:
         if struct.kind is not Kind.STRUCT:
             raise ObjectFileError(f"{where}: the definition is no struct")
         out.append((var.name, _defined(btf, where, var.name, struct)))
-    return out
+    section = elf.section(".maps")
+    offsets = {s.name: s.value for s in elf.symbols if section is not None and s.section == section.index}
+    return sorted(out, key=lambda item: offsets.get(item[0], 0))
 
 
 def internal_map_name(object_name: str, section: str) -> str:
-    """internal_map_name(): up to 8 characters of the object's name and the section's, 15 in all."""
-    suffix = section[:7] if len(section) > 7 else section
-    return (object_name[: min(8, 15 - len(suffix))] + suffix)[:15]
+    """internal_map_name(): up to 8 characters of the object's name and the section's; ".data.x" stands for itself.
+
+    15 characters in all, and only those that the kernel takes.
+    """
+    name = section if "." in section[1:] else object_name[:8] + section[:7]
+    return "".join(c if c.isascii() and c.isalnum() or c in "_." else "_" for c in name[:15])
+
+
+def _mmapable(btf: Btf, datasec: BtfType) -> bool:
+    """map_is_mmapable(): a section of static variables only has nothing that user space could name."""
+    return any(btf.type(type_id).extra != 0 for type_id, _, _ in datasec.vars)
 
 
 def data_map(elf: ElfObject, btf: Btf | None, section: Section, object_name: str) -> MapSpec:
     """The one-element array that holds a global data section."""
     readonly = section.name.startswith(".rodata")
-    flags = BPF_F_MMAPABLE | (BPF_F_RDONLY_PROG if readonly else 0)
+    flags = BPF_F_RDONLY_PROG if readonly else 0
     datasec = btf.find(section.name, Kind.DATASEC) if btf is not None else None
+    if btf is not None and datasec is not None and _mmapable(btf, datasec):
+        flags |= BPF_F_MMAPABLE
     return MapSpec(
         internal_map_name(object_name, section.name), MapType.ARRAY, 4, len(section.data), 1, flags,
         btf_value_type_id=datasec.id if datasec is not None else 0, initial=section.data, section=section.name,

@@ -11,7 +11,9 @@ from kernel_model.bpf.program import ProgType
 
 BPF_TRACE_RAW_TP, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, BPF_MODIFY_RETURN = 23, 24, 25, 26
 BPF_LSM_MAC, BPF_TRACE_ITER = 27, 28
-BPF_XDP, BPF_STRUCT_OPS = 37, 44
+BPF_XDP_DEVMAP, BPF_XDP_CPUMAP, BPF_XDP, BPF_STRUCT_OPS = 33, 35, 37, 44
+BPF_TRACE_KPROBE_MULTI, BPF_TRACE_KPROBE_SESSION = 42, 56
+BPF_TCX_INGRESS, BPF_TCX_EGRESS = 46, 47
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,21 @@ SECTION_DEFS = (
     SecDef("socket", ProgType.SOCKET_FILTER),
     SecDef("kprobe+", ProgType.KPROBE),
     SecDef("kretprobe+", ProgType.KPROBE),
+    SecDef("uretprobe+", ProgType.KPROBE),
+    SecDef("uretprobe.s+", ProgType.KPROBE, sleepable=True),
+    SecDef("kprobe.multi+", ProgType.KPROBE, BPF_TRACE_KPROBE_MULTI),
+    SecDef("kretprobe.multi+", ProgType.KPROBE, BPF_TRACE_KPROBE_MULTI),
+    SecDef("kprobe.session+", ProgType.KPROBE, BPF_TRACE_KPROBE_SESSION),
+    SecDef("ksyscall+", ProgType.KPROBE),
+    SecDef("kretsyscall+", ProgType.KPROBE),
     SecDef("uprobe+", ProgType.KPROBE),
     SecDef("uprobe.s+", ProgType.KPROBE, sleepable=True),
+    SecDef("tc/ingress", ProgType.SCHED_CLS, BPF_TCX_INGRESS),
+    SecDef("tc/egress", ProgType.SCHED_CLS, BPF_TCX_EGRESS),
     SecDef("tc", ProgType.SCHED_CLS),
     SecDef("classifier", ProgType.SCHED_CLS),
-    SecDef("tcx/ingress", ProgType.SCHED_CLS, 46),
-    SecDef("tcx/egress", ProgType.SCHED_CLS, 47),
+    SecDef("tcx/ingress", ProgType.SCHED_CLS, BPF_TCX_INGRESS),
+    SecDef("tcx/egress", ProgType.SCHED_CLS, BPF_TCX_EGRESS),
     SecDef("action", ProgType.SCHED_ACT),
     SecDef("tracepoint+", ProgType.TRACEPOINT),
     SecDef("tp+", ProgType.TRACEPOINT),
@@ -52,6 +63,11 @@ SECTION_DEFS = (
     SecDef("iter+", ProgType.TRACING, BPF_TRACE_ITER),
     SecDef("iter.s+", ProgType.TRACING, BPF_TRACE_ITER, True),
     SecDef("syscall", ProgType.SYSCALL, 0, True),
+    SecDef("xdp.frags/devmap", ProgType.XDP, BPF_XDP_DEVMAP),
+    SecDef("xdp/devmap", ProgType.XDP, BPF_XDP_DEVMAP),
+    SecDef("xdp.frags/cpumap", ProgType.XDP, BPF_XDP_CPUMAP),
+    SecDef("xdp/cpumap", ProgType.XDP, BPF_XDP_CPUMAP),
+    SecDef("xdp.frags", ProgType.XDP, BPF_XDP),
     SecDef("xdp", ProgType.XDP, BPF_XDP),
     SecDef("perf_event", ProgType.PERF_EVENT),
     SecDef("cgroup_skb/ingress", ProgType.CGROUP_SKB, 0),
