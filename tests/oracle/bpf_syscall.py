@@ -1,0 +1,84 @@
+"""bpf(2) of this machine: load programs of type syscall, run them once, read back what the kernel made of them.
+
+Attaches nothing; every descriptor is closed by whoever loaded it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from dataclasses import dataclass
+
+_NR_BPF = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine)
+_PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD = 5, 10, 15
+_PROG_TYPE_SYSCALL, _F_SLEEPABLE = 31, 1 << 4
+_ATTR_SIZE, _INFO_SIZE = 160, 256
+_INFO = struct.Struct("<II8sIIQQ")  # struct bpf_prog_info up to xlated_prog_insns
+
+
+@dataclass(slots=True)
+class ProgInfo:
+    """What BPF_OBJ_GET_INFO_BY_FD says: `tag` in hexadecimal, machine code and rewritten instructions as bytes."""
+
+    tag: str
+    jited: bytes
+    xlated: bytes
+
+
+def _bpf(command: int, attr: bytes) -> tuple[int, bytes]:
+    """(descriptor or 0, the attributes after the call). Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(attr.ljust(_ATTR_SIZE, b"\0"), _ATTR_SIZE)
+    result = libc.syscall(_NR_BPF, command, buffer, _ATTR_SIZE)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result, buffer.raw
+
+
+def load(code: bytes, log_level: int = 0) -> tuple[int, int, str]:
+    """(descriptor or -1, errno or 0, verifier log) of a sleepable GPL program of type syscall."""
+    log = ctypes.create_string_buffer(1 << 20)
+    insns, license_ = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
+    attr = struct.pack(
+        "<IIQQIIQII", _PROG_TYPE_SYSCALL, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(license_),
+        log_level, len(log) if log_level else 0, ctypes.addressof(log) if log_level else 0, 0, _F_SLEEPABLE,
+    )
+    try:
+        fd, _ = _bpf(_PROG_LOAD, attr)
+    except OSError as error:
+        return -1, error.errno or errno.EINVAL, log.value.decode()
+    return fd, 0, log.value.decode()
+
+
+def test_run(fd: int, context: bytes) -> tuple[int, bytes]:
+    """(R0's low half, the context afterwards) of one run. Raises OSError."""
+    buffer = ctypes.create_string_buffer(context, len(context))
+    attr = struct.pack("<IIIIQQIIIIQQ", fd, 0, 0, 0, 0, 0, 0, 0, len(context), 0, ctypes.addressof(buffer), 0)
+    _, after = _bpf(_PROG_TEST_RUN, attr)
+    return struct.unpack_from("<I", after, 4)[0], buffer.raw
+
+
+def prog_info(fd: int) -> ProgInfo:
+    """Tag, machine code and xlated instructions of a loaded program. Raises OSError."""
+    jited, xlated = ctypes.create_string_buffer(1 << 16), ctypes.create_string_buffer(1 << 16)
+    info = ctypes.create_string_buffer(_INFO_SIZE)
+    _INFO.pack_into(info, 0, 0, 0, b"", len(jited), len(xlated), ctypes.addressof(jited), ctypes.addressof(xlated))
+    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd, _INFO_SIZE, ctypes.addressof(info)))
+    _, _, tag, jited_len, xlated_len, _, _ = _INFO.unpack_from(info)
+    return ProgInfo(tag.hex(), jited.raw[:jited_len], xlated.raw[:xlated_len])
+
+
+def unavailable() -> str | None:
+    """Why this machine cannot answer, None where it can."""
+    if _NR_BPF is None:
+        return f"no bpf(2) number for {os.uname().machine}"
+    if not os.uname().release.startswith("6.18."):
+        return f"what is compared is Linux 6.18, this is {os.uname().release}"
+    fd, error, _ = load(struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0))
+    if error:
+        return f"bpf(2) answers {errno.errorcode.get(error, error)}"
+    os.close(fd)
+    return None
