@@ -189,6 +189,8 @@ def test_user_space_gets_sigsegv_on_a_scratched_page_only(load):
     assert ended.signal is None and ended.exit_code == 0
     pfn = kernel.init_mm.tree.pte(arena.kernel_address(USER + 21 * 4096))
     assert pfn, "user space populates arena pages, for the kernel too"
+    free = arena.range_trees.is_range_tree_set
+    assert free(arena.rt, 22, 1) == 0 and free(arena.rt, 21, 1) != 0, "nobody else may allocate the page"
 
 
 def test_every_page_comes_back_and_none_twice(load):
