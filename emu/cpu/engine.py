@@ -73,8 +73,22 @@ def _stopped_offset() -> int:
     """Where struct uc_struct keeps the flag that a run was stopped.
 
     A nested uc_emu_start() that was stopped leaves it set, and then uc_emu_stop() does nothing: the outer run could
-    not be stopped any more. Found by watching the bytes of the struct across a nested run.
+    not be stopped any more. Found by watching the bytes of the struct across a nested run. A byte of a pointer may
+    happen to look like the flag, but in several engines, whose addresses all differ, only the flag does.
     """
+    found = _flag_candidates()
+    for _ in range(15):
+        if len(found) <= 1:
+            break
+        found &= _flag_candidates()
+    if len(found) != 1:
+        known = "this Unicorn is not the one kemu knows (2.1.4)"
+        raise EngineError(f"{known}: flags of a running engine at {sorted(found)}")
+    return found.pop()
+
+
+def _flag_candidates() -> set[int]:
+    """Offsets of the bytes of a new engine's struct uc_struct that are 1, 0 and 1 after, in and after a nested run."""
     uc = Uc(UC_ARCH_X86, UC_MODE_64)
     uc.ctl_set_tcg_buffer_size(1 << 20)
     uc.ctl_exits_enabled(True)
@@ -97,10 +111,7 @@ def _stopped_offset() -> int:
     uc.hook_add(UC_HOOK_CODE, hook, begin=0x1001, end=0x1001)
     uc.ctl_flush_tb()
     uc.emu_start(0x1000, 0)
-    found = [i for i in range(2048) if tuple(state[i] for state in seen) == (1, 0, 1)]
-    if len(found) != 1:
-        raise EngineError(f"this Unicorn is not the one kemu knows (2.1.4): flags of a running engine at {found}")
-    return found[0]
+    return {i for i in range(2048) if tuple(state[i] for state in seen) == (1, 0, 1)}
 
 
 class Engine:
