@@ -3,7 +3,7 @@
 #ifndef _LINUX_MM_TYPES_H
 #define _LINUX_MM_TYPES_H
 
-#include <linux/types.h>
+#include <linux/rwsem_types.h>
 
 struct pt_regs;
 
@@ -13,9 +13,6 @@ typedef struct { u64 pud; } pud_t;
 typedef struct { u64 p4d; } p4d_t;
 typedef struct { u64 pgd; } pgd_t;
 typedef u32 vm_fault_t;
-typedef struct { int counter; } atomic_t;
-typedef struct { s64 counter; } atomic64_t;
-struct list_head { struct list_head *next, *prev; };
 
 struct page {
 	unsigned long flags;
@@ -33,6 +30,9 @@ struct mm_struct {
 	atomic_t mm_users;
 	atomic_t mm_count;
 	int map_count;
+	unsigned int mm_lock_seq;	/* odd while mmap_lock is held for writing */
+	struct rw_semaphore mmap_lock;
+	struct task_struct *vma_writer_wait;	/* rcuwait: who waits for the readers of a VMA */
 	unsigned long task_size;
 	unsigned long start_stack;
 	unsigned long mmap_base;
@@ -46,6 +46,8 @@ struct vm_area_struct {
 	unsigned long vm_end;
 	struct mm_struct *vm_mm;
 	unsigned long vm_flags;
+	unsigned int vm_lock_seq;	/* write-locked while equal to mm_lock_seq */
+	atomic_t vm_refcnt;		/* 0 detached, 1 attached, one more for each reader */
 	unsigned long vm_pgoff;
 	const struct vm_operations_struct *vm_ops;
 	struct file *vm_file;

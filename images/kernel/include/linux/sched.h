@@ -6,23 +6,47 @@
 #include <linux/mm_types.h>
 
 #define TASK_COMM_LEN 16
+#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
+
+/* task_struct.__state */
+#define TASK_RUNNING 0x0
+#define TASK_INTERRUPTIBLE 0x1
+#define TASK_UNINTERRUPTIBLE 0x2
+#define TASK_DEAD 0x80
+#define TASK_WAKEKILL 0x100
+#define TASK_NOLOAD 0x400
+#define TASK_KILLABLE (TASK_WAKEKILL | TASK_UNINTERRUPTIBLE)
+#define TASK_NORMAL (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE)
 
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
 	void *stack;
-	int on_cpu;
+	int on_cpu;	/* it is current on a CPU, whether that CPU moves or not */
 	int pagefault_disabled;
 	unsigned int preempt_count;
 	int rcu_read_lock_nesting;
+	unsigned long thread_info_flags;	/* struct thread_info: flags */
 	pid_t pid;
 	pid_t tgid;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
 	struct mm_struct *mm;
 	struct mm_struct *active_mm;
 	unsigned int uid;
+	unsigned int cpu;
+	int prio;
+	bool sigkill_pending;
+	bool sched_rt;	/* rt_or_dl_task() */
+	u64 nvcsw;	/* switches, which the hung-task detector compares */
+	unsigned long blocker;	/* the lock it waits for, type in the low bits (linux/hung_task.h) */
 	char comm[TASK_COMM_LEN];
 };
+
+#define TIF_NOTIFY_RESUME 0
+#define TIF_SIGPENDING 1
+#define TIF_NEED_RESCHED 2
 
 #include <asm/current.h>
 
@@ -31,6 +55,29 @@ static __always_inline bool faulthandler_disabled(void)
 {
 	return current->pagefault_disabled || current->preempt_count;
 }
+
+#define __set_current_state(s) WRITE_ONCE(current->__state, (s))
+#define set_current_state(s) \
+	do { WRITE_ONCE(current->__state, (s)); barrier(); } while (0)
+#define preempt_disable() \
+	do { current->preempt_count++; barrier(); } while (0)
+#define preempt_enable() \
+	do { barrier(); current->preempt_count--; } while (0)
+
+static __always_inline bool signal_pending_state(unsigned int state, struct task_struct *p)
+{
+	return state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL) && READ_ONCE(p->sigkill_pending);
+}
+
+/* kernel/sched/core.c */
+void schedule(void);
+void schedule_preempt_disabled(void);
+int wake_up_process(struct task_struct *p);
+
+/* kcalls: where another task may be chosen */
+void cpu_relax(void);	/* once around a loop that waits for another CPU */
+void sched_point(void);	/* something that others wait for has changed */
+u64 sched_clock(void);	/* virtual nanoseconds */
 
 /* kcalls */
 void force_sig_fault(int sig, int code, unsigned long addr);
@@ -42,7 +89,11 @@ struct kernel_features {
 	bool arena_scratch;
 	bool arena_scratch_replace;
 	u32 stream_error_limit;	/* 0: none */
+	u32 task_vma;		/* how bpf_iter_task_vma keeps a VMA stable: enum task_vma_mode */
+	bool prove_locking;	/* CONFIG_PROVE_LOCKING: lockdep is told of every lock */
 };
+
+enum task_vma_mode { TASK_VMA_MMAP_LOCK, TASK_VMA_SPLIT, TASK_VMA_SNAPSHOT };
 extern struct kernel_features kernel_features;
 
 #endif

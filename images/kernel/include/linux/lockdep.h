@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What locks tell lockdep; nothing unless the kernel is one with CONFIG_PROVE_LOCKING. Mirrors linux/lockdep.h. */
+#ifndef _LINUX_LOCKDEP_H
+#define _LINUX_LOCKDEP_H
+
+#include <linux/sched.h>
+
+enum lockdep_wait_type { LD_WAIT_INV, LD_WAIT_FREE, LD_WAIT_SPIN, LD_WAIT_CONFIG, LD_WAIT_SLEEP };
+enum lockdep_lock_type { LD_LOCK_NORMAL, LD_LOCK_PERCPU, LD_LOCK_WAIT_OVERRIDE };
+
+#define _RET_IP_ ((unsigned long)__builtin_return_address(0))
+#define _THIS_IP_ ({ __label__ here; here: (unsigned long)&&here; })
+
+/* kernel/locking/lockdep.c; `read`: 0 exclusive, 1 shared, 2 shared and recursive */
+void lock_acquire(struct lockdep_map *lock, unsigned int subclass, int trylock, int read, int check,
+		  struct lockdep_map *nest_lock, unsigned long ip);
+void lock_release(struct lockdep_map *lock, unsigned long ip);
+void __might_sleep(const char *file, int line);
+void __might_fault(const char *file, int line);
+
+static __always_inline void lockdep_acquire(struct lockdep_map *lock, unsigned int subclass, int trylock, int read,
+					    unsigned long ip)
+{
+	if (unlikely(kernel_features.prove_locking))
+		lock_acquire(lock, subclass, trylock, read, 1, NULL, ip);
+}
+
+static __always_inline void lockdep_release(struct lockdep_map *lock, unsigned long ip)
+{
+	if (unlikely(kernel_features.prove_locking))
+		lock_release(lock, ip);
+}
+
+#define rwsem_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
+#define rwsem_acquire_read(l, s, t, i) lockdep_acquire(l, s, t, 1, i)
+#define rwsem_release(l, i) lockdep_release(l, i)
+#define mutex_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
+#define mutex_release(l, i) lockdep_release(l, i)
+#define spin_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
+#define spin_release(l, i) lockdep_release(l, i)
+#define might_sleep() \
+	do { if (unlikely(kernel_features.prove_locking)) __might_sleep(__FILE__, __LINE__); } while (0)
+
+#endif
