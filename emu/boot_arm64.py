@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from emu.copy_thread import copy_thread
 from kernel_model.mm.vmalloc import THREAD_SIZE
 from kernel_model.oops.arm64 import Arm64Oops
 
@@ -54,12 +55,10 @@ class ArchBoot:
         """copy_thread() of a kernel thread: its first instruction is ret_from_fork."""
         cpu.enter_kernel(self._kernel.machine.symbol("ret_from_fork"), stack_top, x19=function, x20=argument)
 
+    def copy_thread(self, child: Task, regs: int, newsp: int) -> None:
+        """copy_thread(): `child` goes to user mode with a copy of the registers at `regs`, result 0, own stack."""
+        copy_thread(self._kernel, child, regs, newsp, "regs", "sp")
+
     def oops(self) -> Arm64Oops:
         """The die path's kcalls."""
         return Arm64Oops(self._kernel.system, self._irq_stack, self._overflow_stack)
-
-    def kernel_thread(self, number: int, task: Task, function: int, argument: int) -> None:
-        """Registers of a new kernel thread: it begins in ret_from_fork."""
-        cpu = self._kernel.machine.cpus[number]
-        cpu.enter_kernel(self._kernel.machine.symbol("ret_from_fork"), task.stack_top - 16, (), x19=function,
-                         x20=argument)

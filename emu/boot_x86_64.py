@@ -9,6 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from arch.x86_64 import traps
+from emu.copy_thread import copy_thread
 from kernel_model.oops.x86_64 import X86Oops
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class ArchBoot:
     def start_kthread(self, cpu: Any, stack_top: int, function: int, argument: int) -> None:
         """copy_thread() of a kernel thread: its first instruction is ret_from_fork_asm."""
         cpu.enter_kernel(self._kernel.machine.symbol("ret_from_fork_asm"), stack_top, rbx=function, r12=argument)
+
+    def copy_thread(self, child: Task, regs: int, newsp: int) -> None:
+        """copy_thread(): `child` goes to user mode with a copy of the registers at `regs`, result 0, own stack."""
+        copy_thread(self._kernel, child, regs, newsp, "ax", "sp")
 
     def oops(self) -> X86Oops:
         """The die path's kcalls."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import arch as arches
 import images
 from arch.interface import Prot
 from emu.machine import NR_CPUS, Machine
+from emu.processes import Processes, UserResult
 from kernel_model import profiles
 from kernel_model.bpf.arena import ArenaMap
 from kernel_model.bpf.core import Bpf
@@ -39,17 +40,16 @@ from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.init_mm import mem_init
 from kernel_model.mm.kcalls import MmKcalls
-from kernel_model.mm.mm_types import VM_EXEC
-from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, do_mmap, setup_stack
+from kernel_model.mm.mmap import MAP_FIXED, MAP_SHARED, do_mmap
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.signals import SigInfo
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.uaccess import UserSpace
-from kernel_model.mm.vma import MmRegistry, MmStruct
+from kernel_model.mm.vma import MmRegistry
 from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.oops.common import System
 from kernel_model.panic import Taint
-from kernel_model.sched.task import Task, TaskExit, Tasks
+from kernel_model.sched.task import Task
 from kernel_model.signals import Signals
 from kernel_model.types import Btf, Types
 
@@ -57,18 +57,6 @@ IMAGES = Path(images.__file__).parent
 RAM_SIZE = 256 << 20
 DEFAULT_ARENA_ADDRESS = 0x7F00_0000_0000  # where a loader's mmap() of an arena without map_extra lands
 PAGE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class UserResult:
-    """How a user program ended."""
-
-    exit_code: int | None  # None where a signal or an oops ended it
-    signal: SigInfo | None
-    oops: bool
-    panic: bool
-    dmesg: str  # what the kernel logged meanwhile
-    values: dict[str, bytes] = field(default_factory=dict)  # contents of the variables that were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +161,9 @@ class Kernel:
         self.mms = MmRegistry()
         zero_page = self.init_mm.pages.alloc_pages(0, "empty_zero_page", zero=True)
         self.faults = FaultHandler(zero_page)
-        self.tasks = Tasks(self.types, self.vmalloc, self.slab)
-        self._current: list[Task | None] = [None] * NR_CPUS
+        self.processes = Processes(self)
+        self.tasks = self.processes.tasks
+        self.current_task = self.processes.current
         self._boot_arch = importlib.import_module(f"emu.boot_{arch_name}")
         self.system = System(
             self.profile, self.console, self.kallsyms, self.space, self.init_mm, Taint(), self.current_task,
@@ -216,10 +205,9 @@ class Kernel:
             self._percpu_offsets.append(offset)
             self.space.write_u64(self.image.addresses["__per_cpu_offset"] + 8 * number, offset)
             self.arch_boot.setup_cpu(number, offset)
-            idle = self.tasks.create(f"swapper/{number}", None, pid=0)
+            idle = self.processes.add_idle(number)
             self.machine.idle_stacks.append(idle.stack_top)
             self.space.write(self.percpu("cpu_number", number), number.to_bytes(4, "little"))
-            self._switch(number, idle)
 
     def percpu(self, variable: str, cpu: int) -> int:
         """Address of a CPU's copy of a per-CPU variable."""
@@ -237,6 +225,7 @@ class Kernel:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
         self._subsystems = [
             _MachineKcalls(self),
+            *self.processes.subsystems(),
             self.deferred,
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
@@ -267,123 +256,32 @@ class Kernel:
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    def current_task(self) -> Task:
-        """`current` of the CPU that executes."""
-        task = self._current[self.machine.current_cpu]
-        assert task is not None
-        return task
-
     def user_space(self) -> UserSpace | None:
         """Memory of the current task's process, None in a kernel thread."""
         mm = self.current_task().mm
         return UserSpace(mm, self.faults) if mm is not None else None
 
-    def _switch(self, cpu: int, task: Task) -> None:
-        self._current[cpu] = task
-        self.space.write_u64(self.percpu("current_task", cpu), task.address)
-        self.space.write_u64(self.percpu("cpu_current_top_of_stack", cpu), task.stack_top)
-        self.arch_boot.switch_to(cpu, task)
-
     def exec(self, program: str, comm: str | None = None) -> tuple[Task, Image]:
         """A new process that runs images/user/<program>, not yet started."""
         image = _user_image(program, self.arch.name)
-        mm = MmStruct(self.init_mm, self.objects, comm or program)
-        mm.flush = lambda start, end: self.machine.flush_tlb_kernel_range(start, end)
-        self.mms.add(mm)
-        space = UserSpace(mm, self.faults)
-        for segment in image.segments:
-            prot = 1 | (2 if segment.writable else 0) | (4 if segment.executable else 0)
-            low, high = segment.va & -PAGE, segment.va + segment.size + PAGE - 1 & -PAGE
-            do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
-            space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
-        setup_stack(mm)
-        return self.tasks.create(comm or program, mm), image
+        return self.processes.exec(image, program, comm), image
 
     def run_user(
         self, program: str, variables: Mapping[str, bytes | int] | None = None, *, comm: str | None = None,
         cpu: int = 0, read: Mapping[str, int] | None = None, started: tuple[Task, Image] | None = None,
     ) -> UserResult:
-        """Run a user program to its end on a CPU.
+        """Run a user program, and the threads it makes, to the end; its first thread runs on `cpu`.
 
         `variables` are written before it starts (ints as 8 bytes), `read` names variables and their sizes to hand
         back. `started` continues what exec() prepared.
         """
         task, image = started or self.exec(program, comm)
-        assert task.mm is not None
-        space = UserSpace(task.mm, self.faults)
-        for name, value in (variables or {}).items():
-            space.poke(image.addresses[name], value if isinstance(value, bytes) else value.to_bytes(8, "little"))
-        ended, dmesg = self._run_task(task, cpu, image.addresses["_start"])
-        values = {name: space.read(image.addresses[name], size) for name, size in (read or {}).items()}
-        self._reap(task)
-        code = None if ended.signal or ended.oops else ended.code >> 8
-        return UserResult(code, ended.signal, ended.oops, ended.panic, dmesg, values)
-
-    def _run_task(self, task: Task, cpu: int, ip: int) -> tuple[TaskExit, str]:
-        before = len(self.console.lines)
-        previous = self._current[cpu]
-        assert previous is not None and task.mm is not None
-        self.machine.current_cpu = cpu
-        self._switch(cpu, task)
-        self.machine.cpus[cpu].enter_user(ip, (task.mm.task_size & -PAGE) - 256)
-        self._forget_old_code(task, cpu)
-        try:
-            self.machine.run(cpu)
-        except TaskExit as exit_:
-            ended = exit_
-        finally:
-            self._switch(cpu, previous)
-        self.deferred.run()
-        return ended, "".join(line + "\n" for line in self.console.lines[before:])
-
-    def _forget_old_code(self, task: Task, cpu: int) -> None:
-        """The pages of a program's text may have held another program's before: its translations must go.
-
-        Only after enter_user(): the CPU looks the pages up with the rights it has.
-        """
-        assert task.mm is not None
-        for vma in task.mm.vmas():
-            for va in range(vma.vm_start, vma.vm_end, PAGE) if vma.vm_flags & VM_EXEC else ():
-                if task.mm.tree.walk(va).pa is not None:
-                    self.machine.cpus[cpu].engine.remove_code(va, va + PAGE)
+        return self.processes.run_user(task, image, variables or {}, cpu, read or {})
 
     def run_kthread(self, function: str, argument: bytes, comm: str, cpu: int = 0) -> UserResult:
-        """kthread_run(): a kernel thread runs a guest function on `argument` to its end. Before it ran a shell, whose
-        address space stays loaded (active_mm), as lazy TLB switching does."""
+        """kthread_run(): a kernel thread runs a guest function on `argument` to its end."""
         shell, _ = self.exec("writer", "sh")
-        assert shell.mm is not None
-        task = self.tasks.create(comm, None)
-        task.active_mm, task.view.active_mm = shell.mm, shell.mm.addr
-        data = self.slab.kzalloc(len(argument) + 17, "kthread_create_info")
-        self.space.write_u64(data, self.machine.symbol(function))
-        self.space.write_u64(data + 8, data + 16)
-        self.space.write(data + 16, argument)
-        before, previous = len(self.console.lines), self._current[cpu]
-        assert previous is not None
-        self.machine.current_cpu = cpu
-        self._switch(cpu, task)
-        self.machine.cpus[cpu].set_root(shell.mm.pgd)
-        self.arch_boot.start_kthread(self.machine.cpus[cpu], task.stack_top, self.machine.symbol("kthread"), data)
-        try:
-            self.machine.run(cpu)
-        except TaskExit as exit_:
-            ended = exit_
-        finally:
-            self._switch(cpu, previous)
-        for gone in (task, shell):
-            self._reap(gone)
-        self.slab.kfree(data)
-        dmesg = "".join(line + "\n" for line in self.console.lines[before:])
-        return UserResult(None if ended.oops else ended.code, ended.signal, ended.oops, ended.panic, dmesg)
-
-    def _reap(self, task: Task) -> None:
-        """release_task() and mmput(): stack, task_struct and address space go."""
-        if task.mm is not None:
-            self.mms.remove(task.mm)
-            task.mm.exit_mmap()
-        self.vmalloc.vfree(task.stack)
-        self.slab.kfree(task.address)
-        del self.tasks.by_address[task.address]
+        return self.processes.run_kthread(function, argument, comm, shell, cpu)
 
     def insmod(self, name: str, taint: str = "O") -> None:
         """Count a module as loaded: its text is part of the image; oopses list it and its taint."""

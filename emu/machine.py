@@ -42,11 +42,14 @@ class Machine:
         self.kcall_count = 0
         self.on_kcall: Callable[[str, tuple[int, ...]], None] | None = None
         self.idle_stacks: list[int] = []
-        self._depth = 0
+        self.depth = 0  # runs of engines inside each other
+        self.sleeping: Callable[[str, Any], bool] = lambda name, generator: False
+        self.returned: Callable[[], None] = lambda: None
         self.budget = 0  # instructions that one run() may execute, 0: no limit
         self._finished = False
         self.watchdog_seconds = WATCHDOG_SECONDS
         self._expired = False
+        self._stop_wanted = False  # the engine stopped because the kernel wanted it to
 
     def bind(self, table: list[tuple[str, str]], kcalls: Sequence[Callable[..., int]], mailboxes: list[int]) -> None:
         """Connect the gate: `kcalls` by index, `mailboxes` the kernel address of each CPU's kcall_mailbox."""
@@ -62,7 +65,7 @@ class Machine:
     def _gate(self, number: int, mailbox_pa: int) -> Callable[[], None]:
         window = self.memory.view(mailbox_pa, 72)
         unpack, pack = _CALL.unpack_from, struct.Struct("<Q").pack_into
-        machine = self
+        machine, stop = self, self.cpus[number].stop
 
         def gate() -> None:
             index, *arguments = unpack(window, 0)
@@ -70,16 +73,33 @@ class Machine:
             machine.kcall_count += 1
             if machine.on_kcall is not None:
                 machine.on_kcall(machine._names[index], tuple(arguments))
-            pack(window, _RESULT_OFFSET, machine._kcalls[index](*arguments))
+            result = machine._kcalls[index](*arguments)
+            if type(result) is int:
+                pack(window, _RESULT_OFFSET, result)
+            elif not machine.sleeping(machine._names[index], result):
+                machine._stop_wanted = True
+                stop()
 
         return gate
 
     def _return_hook(self, cpu: Any) -> Callable[[], None]:
         def returned() -> None:
             self._finished = True
+            if self.depth == 1:
+                self._stop_wanted = True
+                self.returned()
             cpu.stop()
 
         return returned
+
+    def take_return(self) -> bool:
+        """Whether a guest function has returned to `guest_call_return` since this was asked."""
+        finished, self._finished = self._finished, False
+        return finished
+
+    def answer(self, result: int) -> None:
+        """The result of the kcall that the current vCPU waits for at the gate."""
+        self.memory.write_u64(self._mailboxes[self.current_cpu] + _RESULT_OFFSET, result)
 
     @property
     def kcall_frame_pointer(self) -> int:
@@ -102,50 +122,51 @@ class Machine:
         each a frame record is put on the stack, so that a stack walk passes through them.
         """
         cpu = self.cpus[self.current_cpu]
-        target = self.symbol(function) if isinstance(function, str) else function
         outer = cpu.engine.snapshot()
-        nested = self._depth > 0
-        base = cpu.sp if nested else self.idle_stacks[cpu.number]
+        base = cpu.sp if self.depth else self.idle_stacks[cpu.number]
+        self.enter_call(cpu, function, args, base, return_address=return_address, frame_pointer=frame_pointer,
+                        frames=frames)
+        self.depth += 1
+        try:
+            self._run_to_return(cpu, 0 if return_address is None else return_address)
+            result: int = cpu.result
+        finally:
+            self.depth -= 1
+            cpu.engine.resume(outer)
+        return result
+
+    def enter_call(
+        self, cpu: Any, function: str | int, args: Sequence[int], base: int, *, return_address: int | None = None,
+        frame_pointer: int = 0, frames: Sequence[int] = (),
+    ) -> None:
+        """Registers and stack of a call of a guest function, below stack address `base`; see `call`."""
+        target = self.symbol(function) if isinstance(function, str) else function
         sp = (base - CALL_RED_ZONE) & ~15
-        stop = self.symbol("guest_call_return") if return_address is None else return_address
         for address in frames:
             sp -= 16
             self.space.write_u64(sp, frame_pointer)
             self.space.write_u64(sp + 8, address)
             frame_pointer = sp
-        sp = cpu.push_return(sp, stop)
+        sp = cpu.push_return(sp, self.symbol("guest_call_return") if return_address is None else return_address)
         cpu.enter_kernel(target, sp, args, fp=frame_pointer)
-        self._depth += 1
-        try:
-            self._run_to_return(cpu, 0 if return_address is None else return_address)
-            result: int = cpu.result
-        finally:
-            self._depth -= 1
-            cpu.engine.resume(outer)
-        return result
 
     def _run_to_return(self, cpu: Any, until: int) -> None:
         self._finished = False
-        with self._watchdog(cpu):
+        with self.watchdog():
             cpu.run(self.budget, until)
         if not self._finished if until == 0 else cpu.ip != until:
             raise self._stopped(cpu)
         self._finished = False
 
-    def run(self, cpu_number: int) -> None:
-        """Let a vCPU go on from its state until a task ends (TaskExit).
+    def resume(self, cpu: Any, ip: int) -> None:
+        """Let a vCPU go on at `ip` until a hook stops it.
 
         BudgetExceededError where the guest uses up its budget; KemuError where the CPU stops by itself.
         """
-        cpu = self.cpus[cpu_number]
-        self.current_cpu = cpu_number
-        self._depth += 1
-        try:
-            with self._watchdog(cpu):
-                cpu.run(self.budget, 0)
-        finally:
-            self._depth -= 1
-        raise self._stopped(cpu)
+        self._stop_wanted = False
+        cpu.engine.start(ip, self.budget, 0)
+        if not self._stop_wanted:
+            raise self._stopped(cpu)
 
     def _stopped(self, cpu: Any) -> KemuError:
         where = f"CPU {cpu.number} at {cpu.ip:#x}"
@@ -157,15 +178,15 @@ class Machine:
         return KemuError(f"{where}: the CPU halted and nothing will wake it")
 
     @contextmanager
-    def _watchdog(self, cpu: Any) -> Iterator[None]:
+    def watchdog(self) -> Iterator[None]:
         """Ends an outermost run that has no budget of instructions after a long time; results never depend on it."""
-        if self._depth > 1 or self.budget:
+        if self.depth > 1 or self.budget:
             yield
             return
 
         def expire() -> None:
             self._expired = True
-            cpu.stop()
+            self.cpus[self.current_cpu].stop()
 
         self._expired = False
         timer = threading.Timer(self.watchdog_seconds, expire)
@@ -184,7 +205,7 @@ class Machine:
     def flush_icache_range(self, start: int, end: int) -> None:
         """Code in [start, end) was written from outside; the range must be mapped."""
         for cpu in self.cpus:
-            if self._depth:  # a hook is running: the code that called it must stay
+            if self.depth:  # a hook is running: the code that called it must stay
                 cpu.engine.remove_code(start, end)
             else:
                 cpu.flush_code()

@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
-from kernel_model.errors import KemuError, MissingSymbolsError, NotModelledError
+from kernel_model.errors import KemuError, MissingSymbolsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@overload
-def kcall(function: F) -> F: ...
-@overload
-def kcall(*, sync: bool = False) -> Callable[[F], F]: ...
-
-
-def kcall(function: F | None = None, *, sync: bool = False) -> F | Callable[[F], F]:
+def kcall(function: F) -> F:
     """Mark a method as the implementation of the kernel function of its name.
 
-    `sync` makes the call a decision point of the scheduler. A generator method is a call that may sleep.
+    A generator method is a call that may sleep: see kernel_model/sched/requests.py.
     """
-
-    def mark(target: F) -> F:
-        target.__kcall__ = sync  # type: ignore[attr-defined]
-        return target
-
-    return mark if function is None else mark(function)
+    function.__kcall__ = True  # type: ignore[attr-defined]
+    return function
 
 
 Decoder = Callable[[int], Any]
@@ -77,8 +67,9 @@ def collect(subsystems: Iterable[object]) -> dict[str, Callable[..., Any]]:
     return found
 
 
-def bind(table: Iterable[tuple[str, str]], implementations: dict[str, Callable[..., Any]]) -> list[Callable[..., int]]:
-    """For each (name, signature) of the image a function of six register values that gives the result register.
+def bind(table: Iterable[tuple[str, str]], implementations: dict[str, Callable[..., Any]]) -> list[Callable[..., Any]]:
+    """For each (name, signature) of the image a function of six register values that gives the result register, or
+    the generator of a call that may sleep.
 
     MissingSymbolsError lists the names that nobody implements.
     """
@@ -89,38 +80,26 @@ def bind(table: Iterable[tuple[str, str]], implementations: dict[str, Callable[.
     return [_adapter(implementations[name], signature) for name, signature in table]
 
 
-def _run_through(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A call that may sleep, on a machine whose tasks run one after the other: it may finish, not block."""
-
-    def call(*arguments: Any) -> Any:
-        try:
-            waits_for = next(function(*arguments))
-        except StopIteration as done:
-            return done.value
-        name = getattr(function, "__name__", "a kernel function")
-        raise NotModelledError(f"{name}: the task would sleep ({waits_for}), and nothing else runs that could wake it")
-
-    return call
-
-
-def _adapter(function: Callable[..., Any], signature: str) -> Callable[..., int]:
-    if inspect.isgeneratorfunction(function):
-        function = _run_through(function)
+def _adapter(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
+    sleeping = inspect.isgeneratorfunction(function)
     decoders = [_DECODERS[letter] for letter in signature[1:]]
     count = len(decoders)
     if all(decoder is None for decoder in decoders):
 
-        def plain(*registers: int) -> int:
-            return _result(function(*registers[:count]))
+        def plain(*registers: int) -> Any:
+            value = function(*registers[:count])
+            return value if sleeping else result(value)
 
         return plain
 
-    def decoded(*registers: int) -> int:
+    def decoded(*registers: int) -> Any:
         values = [v if d is None else d(v) for d, v in zip(decoders, registers, strict=False)]
-        return _result(function(*values))
+        value = function(*values)
+        return value if sleeping else result(value)
 
     return decoded
 
 
-def _result(value: int | None) -> int:
+def result(value: int | None) -> int:
+    """What the result register holds."""
     return 0 if value is None else int(value) & 0xFFFF_FFFF_FFFF_FFFF

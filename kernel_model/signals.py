@@ -1,7 +1,7 @@
-"""Signals, faults and exits that end a task.
+"""Signals that end a process.
 
-Mirrors kernel/signal.c (force_sig_fault), kernel/exit.c (do_group_exit) and mm/oom_kill.c's last resort. Leaves out
-handlers and queues: a forced signal of a task without a handler ends it.
+Mirrors kernel/signal.c (force_sig_fault) and mm/oom_kill.c's last resort. Leaves out handlers and queues: a forced
+signal of a task without a handler ends it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kernel_model.sched.task import TaskExit
 
 
 class Signals:
-    """kcalls that end or question the current task."""
+    """kcalls that end the current task's process."""
 
     def __init__(self, ktime: Callable[[], int]) -> None:
         self._ktime = ktime
@@ -23,16 +23,6 @@ class Signals:
     def force_sig_fault(self, sig: int, code: int, addr: int) -> None:
         """int force_sig_fault(int sig, int code, void __user *addr): ends the task."""
         raise TaskExit(sig, SigInfo(sig, code, addr))
-
-    @kcall
-    def do_group_exit(self, exit_code: int) -> None:
-        """void do_group_exit(int exit_code): `exit_code` as wait(2) shows it."""
-        raise TaskExit(exit_code)
-
-    @kcall
-    def fatal_signal_pending(self, task: int) -> bool:
-        """A task with a pending SIGKILL never gets here: it is gone at once."""
-        return False
 
     @kcall
     def pagefault_out_of_memory(self) -> None:

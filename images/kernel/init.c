@@ -2,11 +2,13 @@
 /* Variables that boot fills in. */
 #include <linux/bpf.h>
 #include <linux/kcall.h>
+#include <linux/syscalls.h>
 
 struct kernel_features kernel_features;
 struct mm_struct init_mm;
 unsigned long bpf_jit_start, bpf_jit_end;
 unsigned long __per_cpu_offset[NR_CPUS];
 
-/* it does not return, so its callers leave no description of it */
+/* they do not return, so their callers leave no description of them */
 KCALL(do_group_exit);
+KCALL(do_exit);

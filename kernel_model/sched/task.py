@@ -1,43 +1,78 @@
 """Tasks: task_struct in guest memory, its kernel stack, and how a task ends.
 
-Mirrors include/linux/sched.h and kernel/fork.c as far as one task after the other runs on a CPU. Leaves out
-scheduling, credentials beyond the uid, and threads.
+Mirrors include/linux/sched.h and kernel/fork.c (dup_task_struct). Leaves out: credentials beyond the uid, namespaces,
+scheduling classes and priorities.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
+from kernel_model.memory import GuestMemory
+from kernel_model.mm.init_mm import InitMm
 from kernel_model.mm.signals import SigInfo
+from kernel_model.mm.slab import Slab
 from kernel_model.mm.vma import MmStruct
 from kernel_model.mm.vmalloc import THREAD_SIZE, Vmalloc
 from kernel_model.types import Types, View
 
 PF_KTHREAD = 0x00200000
+TASK_RUNNING, TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE = 0, 1, 2
+TASK_DEAD, TASK_WAKEKILL = 0x80, 0x100
+TASK_NORMAL = TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE
+TIF_SIGPENDING = 1 << 1
 
 
 class TaskExit(Exception):
     """The current task is gone: it exited, a signal killed it, or the kernel died under it. No error of ours."""
 
-    def __init__(self, code: int, signal: SigInfo | None = None, oops: bool = False, panic: bool = False) -> None:
+    def __init__(
+        self, code: int, signal: SigInfo | None = None, oops: bool = False, panic: bool = False, group: bool = True
+    ) -> None:
         super().__init__(f"task ended: code {code}, signal {signal}, oops {oops}")
         self.code = code  # wait status as exit_group gave it: exit code << 8, or the signal
         self.signal = signal
         self.oops = oops
         self.panic = panic
+        self.group = group  # the whole process ends, not this thread alone
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class KcallFrame:
+    """A kcall that has begun and sleeps or waits for a guest function: its generator, and how the CPU was."""
+
+    generator: Any
+    frame_pointer: int  # of the kcall gate, see Machine.kcall_frame_pointer
+    name: str
+    call: Any = None  # the GuestCall it asked for, until that is made
+    saved: bytes | None = None  # CPU state to return to while a guest function runs for it
+    value: int | None = None  # what its yield expression gives next
+
+
+@dataclass(slots=True, eq=False)
 class Task:
     """One task. `stack` is the lowest address of its kernel stack, `address` that of its task_struct."""
 
     view: View
     pid: int
+    tgid: int
     comm: str
     stack: int
     mm: MmStruct | None
+    _memory: GuestMemory
+    _state_at: int  # physical
     uid: int = 0
     active_mm: MmStruct | None = None  # of a kernel thread: the address space it borrows
+    cpu: int = 0  # the only CPU it runs on
+    start: Callable[[Any], None] | None = None  # puts its first registers into its CPU
+    context: bytes | None = None  # its registers while another task is current on its CPU
+    frames: list[KcallFrame] = field(default_factory=list)
+    blocked: bool = False  # it left its CPU in schedule() and waits for a wake-up
+    spinning: bool = False  # it waits for another CPU in a loop, and nothing has happened since
+    exit: TaskExit | None = None
+    wake_time: int | None = None  # virtual ns at which a timeout wakes it
 
     @property
     def address(self) -> int:
@@ -49,26 +84,41 @@ class Task:
         """One past the highest byte of the kernel stack."""
         return self.stack + THREAD_SIZE
 
+    @property
+    def state(self) -> int:
+        """task_struct.__state."""
+        return self._memory.read_u32(self._state_at)
+
+    @state.setter
+    def state(self, value: int) -> None:
+        self._memory.write_u32(self._state_at, value)
+
 
 class Tasks:
     """All tasks of a kernel; pids count up from `first_pid`."""
 
-    def __init__(self, types: Types, vmalloc: Vmalloc, allocate: object, first_pid: int = 59) -> None:
+    def __init__(self, types: Types, vmalloc: Vmalloc, slab: Slab, init_mm: InitMm, first_pid: int = 59) -> None:
         self._types = types
         self._vmalloc = vmalloc
-        self._allocate = allocate
-        self._next_pid = first_pid
+        self._slab = slab
+        self._init_mm = init_mm
+        self.next_pid = first_pid
         self.by_address: dict[int, Task] = {}
 
-    def create(self, comm: str, mm: MmStruct | None, pid: int | None = None) -> Task:
-        """A new task with a kernel stack of its own; a kernel thread where `mm` is None."""
+    def create(self, comm: str, mm: MmStruct | None, pid: int | None = None, leader: Task | None = None) -> Task:
+        """A new task with a kernel stack of its own; a kernel thread where `mm` is None, a thread of `leader`'s
+        process where one is given."""
         if pid is None:
-            pid, self._next_pid = self._next_pid, self._next_pid + 1
-        address = self._allocate.kzalloc(self._types.sizeof("task_struct"), "task_struct")  # type: ignore[attr-defined]
+            pid, self.next_pid = self.next_pid, self.next_pid + 1
+        address = self._slab.kzalloc(self._types.sizeof("task_struct"), "task_struct")
         view = self._types.view("task_struct", address)
         stack = self._vmalloc.alloc_thread_stack(f"stack of {comm}[{pid}]")
-        task = Task(view, pid, comm[:15], stack, mm)
-        view.pid = view.tgid = pid
+        state_at = self._init_mm.virt_to_phys(address + self._types.offsetof("task_struct", "__state"))
+        assert state_at is not None
+        tgid = leader.tgid if leader is not None else pid
+        task = Task(view, pid, tgid, comm[:15], stack, mm, self._init_mm.memory, state_at)
+        view.pid, view.tgid = pid, tgid
+        view.group_leader = (leader or task).address
         view.comm = task.comm
         view.stack = stack
         view.flags = 0 if mm is not None else PF_KTHREAD
@@ -76,3 +126,13 @@ class Tasks:
         view.active_mm = mm.addr if mm is not None else 0
         self.by_address[address] = task
         return task
+
+    def release(self, task: Task) -> None:
+        """release_task() and put_task_struct(): stack and task_struct go."""
+        self._vmalloc.vfree(task.stack)
+        self._slab.kfree(task.address)
+        del self.by_address[task.address]
+
+    def group(self, task: Task) -> list[Task]:
+        """The threads of a task's process, by pid."""
+        return sorted((t for t in self.by_address.values() if t.tgid == task.tgid), key=lambda t: t.pid)

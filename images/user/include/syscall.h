@@ -7,30 +7,133 @@
 
 #ifdef __x86_64__
 #define __NR_write 1
+#define __NR_mmap 9
+#define __NR_mprotect 10
+#define __NR_munmap 11
+#define __NR_sched_yield 24
+#define __NR_madvise 28
+#define __NR_getpid 39
+#define __NR_clone 56
+#define __NR_exit 60
+#define __NR_getpgid 121
+#define __NR_gettid 186
+#define __NR_futex 202
 #define __NR_exit_group 231
 #define __NR_bpf 321
-static inline long syscall3(long nr, long a, long b, long c)
+static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
 	long ret;
 
-	__asm__ __volatile__("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+	__asm__ __volatile__("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			     : "rcx", "r11", "memory");
+	return ret;
+}
+
+/* the child begins with an empty stack on which its function and argument lie */
+static inline long clone_call(long flags, unsigned long *sp)
+{
+	register long r10 __asm__("r10") = 0;
+	register long r8 __asm__("r8") = 0;
+	long ret;
+
+	__asm__ __volatile__("syscall\n\ttestq %%rax, %%rax\n\tjnz 1f\n\txorl %%ebp, %%ebp\n\tpopq %%rax\n\tpopq %%rdi\n\t"
+			     "call *%%rax\n\tud2\n1:"
+			     : "=a"(ret) : "a"(__NR_clone), "D"(flags), "S"(sp), "d"(0), "r"(r10), "r"(r8)
+			     : "rcx", "r11", "memory");
 	return ret;
 }
 #else
 #define __NR_write 64
+#define __NR_exit 93
 #define __NR_exit_group 94
+#define __NR_futex 98
+#define __NR_sched_yield 124
+#define __NR_getpgid 155
+#define __NR_getpid 172
+#define __NR_gettid 178
+#define __NR_munmap 215
+#define __NR_clone 220
+#define __NR_mmap 222
+#define __NR_mprotect 226
+#define __NR_madvise 233
 #define __NR_bpf 280
-static inline long syscall3(long nr, long a, long b, long c)
+static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
 	register long x8 __asm__("x8") = nr;
 	register long x0 __asm__("x0") = a;
 	register long x1 __asm__("x1") = b;
 	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
 
-	__asm__ __volatile__("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+	__asm__ __volatile__("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+	return x0;
+}
+
+/* the child begins with an empty stack on which its function and argument lie */
+static inline long clone_call(long flags, unsigned long *sp)
+{
+	register long x8 __asm__("x8") = __NR_clone;
+	register long x0 __asm__("x0") = flags;
+	register long x1 __asm__("x1") = (long)sp;
+	register long x2 __asm__("x2") = 0;
+	register long x3 __asm__("x3") = 0;
+	register long x4 __asm__("x4") = 0;
+
+	__asm__ __volatile__("svc #0\n\tcbnz x0, 1f\n\tmov x29, xzr\n\tldp x1, x0, [sp], #16\n\tblr x1\n\tbrk #1\n1:"
+			     : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory", "x30");
 	return x0;
 }
 #endif
+
+#define syscall3(nr, a, b, c) syscall6(nr, a, b, c, 0, 0, 0)
+
+#define CLONE_VM 0x100
+#define CLONE_FS 0x200
+#define CLONE_FILES 0x400
+#define CLONE_SIGHAND 0x800
+#define CLONE_THREAD 0x10000
+#define CLONE_SYSVSEM 0x40000
+#define FUTEX_WAIT 0
+#define FUTEX_WAKE 1
+
+#define PROT_NONE 0
+#define PROT_READ 1
+#define PROT_WRITE 2
+#define MAP_PRIVATE 2
+#define MAP_FIXED 0x10
+#define MAP_ANONYMOUS 0x20
+#define MADV_DONTNEED 4
+
+/* A thread that runs fn(arg) on `stack` (its top); fn must not return. The thread's id or -errno. */
+static inline long thread_create(void (*fn)(void *), void *arg, void *stack)
+{
+	unsigned long *sp = (unsigned long *)stack - 2;
+
+	sp[0] = (unsigned long)fn;
+	sp[1] = (unsigned long)arg;
+	return clone_call(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, sp);
+}
+
+static inline long futex_wait(volatile unsigned int *word, unsigned int value)
+{
+	return syscall6(__NR_futex, (long)word, FUTEX_WAIT, value, 0, 0, 0);
+}
+
+static inline long futex_wake(volatile unsigned int *word, unsigned int count)
+{
+	return syscall6(__NR_futex, (long)word, FUTEX_WAKE, count, 0, 0, 0);
+}
+
+static inline __attribute__((noreturn)) void exit_thread(long status)
+{
+	for (;;)
+		syscall3(__NR_exit, status, 0, 0);
+}
 
 static inline __attribute__((noreturn)) void exit_group(long status)
 {

@@ -212,8 +212,10 @@ FUNC kcall_entry
 	stp x4, x5, [x17, #40]
 	str x29, [x17, #64]
 	.globl kcall_trap
+	.globl kcall_trap_end
 kcall_trap:
 	nop
+kcall_trap_end:
 	adr_this_cpu x17, kcall_mailbox, x9
 	ldr x0, [x17, #56]
 	ldp x29, x30, [sp], #16

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What an exception was, by its syndrome. Mirrors arch/arm64/kernel/entry-common.c and traps.c. */
 #include <linux/bpf.h>
+#include <linux/entry-common.h>
 #include <asm/bug.h>
 #include <asm/ptrace.h>
 #include "esr.h"
@@ -135,6 +136,7 @@ __used __frame void el0t_64_sync_handler(struct pt_regs *regs)
 		send_trap_signal(regs, SIGILL, 1);
 	}
 	local_irq_disable();
+	exit_to_user_mode_prepare(regs);
 }
 
 /* entered from assembly only; named here so that its prototype is known */

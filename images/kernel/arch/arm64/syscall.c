@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* System calls. Mirrors arch/arm64/kernel/syscall.c; numbers are those of scripts/syscall.tbl. */
+#include <linux/entry-common.h>
 #include <linux/syscalls.h>
 #include <asm/ptrace.h>
 
 #define __NR_write 64
 #define __NR_exit 93
 #define __NR_exit_group 94
+#define __NR_futex 98
+#define __NR_sched_yield 124
 #define __NR_getpid 172
+#define __NR_gettid 178
+#define __NR_clone 220
 #define __NR_bpf 280
 
 static __frame long __arm64_sys_write(struct pt_regs *regs)
@@ -26,7 +31,17 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return __arm64_sys_write(regs);
 	case __NR_getpid:
 		return current->tgid;
+	case __NR_gettid:
+		return current->pid;
+	case __NR_sched_yield:
+		do_sched_yield();
+		return 0;
+	case __NR_clone:	/* CONFIG_CLONE_BACKWARDS: tls before child_tid */
+		return kernel_clone(regs->regs[0], regs->regs[1], regs->regs[2], regs->regs[4], regs->regs[3], regs);
+	case __NR_futex:
+		return do_futex((u32 *)regs->regs[0], (int)regs->regs[1], (u32)regs->regs[2], regs->regs[3]);
 	case __NR_exit:
+		do_exit((int)(regs->regs[0] & 0xff) << 8);
 	case __NR_exit_group:
 		do_group_exit((int)(regs->regs[0] & 0xff) << 8);
 	case __NR_bpf:

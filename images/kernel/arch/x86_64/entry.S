@@ -169,8 +169,10 @@ FUNC kcall_entry
 	movq %r9, %gs:kcall_mailbox+48
 	movq %rbp, %gs:kcall_mailbox+64
 	.globl kcall_trap
+	.globl kcall_trap_end
 kcall_trap:
 	nop
+kcall_trap_end:
 	movq %gs:kcall_mailbox+56, %rax
 	popq %rbp
 	ret

@@ -5,6 +5,7 @@
  * shadow stacks, EFI, erratum 93, prefetch quirks.
  */
 #include <linux/bpf.h>
+#include <linux/entry-common.h>
 #include <asm/ptrace.h>
 
 #define X86_PF_PROT 0x1
@@ -215,4 +216,6 @@ __frame void exc_page_fault(struct pt_regs *regs, unsigned long error_code)
 	else
 		do_user_addr_fault(regs, error_code, address);
 	local_irq_disable();
+	if (user_mode(regs))
+		exit_to_user_mode_prepare(regs);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The system-call table. Mirrors arch/x86/entry/syscall_64.c; numbers are those of syscall_64.tbl. */
+#include <linux/entry-common.h>
 #include <linux/syscalls.h>
 #include <asm/ptrace.h>
 
@@ -8,10 +9,20 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 	switch (nr) {
 	case 1:
 		return ksys_write((unsigned int)regs->di, (const char *)regs->si, regs->dx);
+	case 24:
+		do_sched_yield();
+		return 0;
 	case 39:
 		return current->tgid;
-	case 231:
+	case 56:
+		return kernel_clone(regs->di, regs->si, regs->dx, regs->r10, regs->r8, regs);
 	case 60:
+		do_exit((int)(regs->di & 0xff) << 8);
+	case 186:
+		return current->pid;
+	case 202:
+		return do_futex((u32 *)regs->di, (int)regs->si, (u32)regs->dx, regs->r10);
+	case 231:
 		do_group_exit((int)(regs->di & 0xff) << 8);
 	case 321:
 		return __x64_sys_bpf(regs);
@@ -27,6 +38,8 @@ __frame long __x64_sys_bpf(struct pt_regs *regs)
 __frame void do_syscall_64(struct pt_regs *regs, int nr)
 {
 	local_irq_enable();
+	regs->orig_ax = (unsigned int)nr;
 	regs->ax = x64_sys_call(regs, (unsigned int)nr);
 	local_irq_disable();
+	exit_to_user_mode_prepare(regs);
 }

@@ -38,6 +38,13 @@ long copy_from_kernel_nofault(void *dst, const void *src, size_t size);
 long copy_to_kernel_nofault(void *dst, const void *src, size_t size);
 bool copy_from_kernel_nofault_allowed(const void *unsafe_src, size_t size);
 
+/* kcalls of kernel/fork.c, exit.c, futex/ and sched/ */
+long kernel_clone(u64 flags, unsigned long newsp, unsigned long parent_tid, unsigned long child_tid, unsigned long tls,
+		  struct pt_regs *regs);
+__noreturn void do_exit(int code);
+long do_futex(u32 *uaddr, int op, u32 val, u64 timeout);
+void do_sched_yield(void);
+
 /* kcalls */
 struct bpf_prog *bpf_prog_get(u32 fd);
 int bpf_sys_other(int cmd, union bpf_attr *uattr, unsigned int size);

@@ -1,0 +1,235 @@
+"""Processes of a booted kernel: loading programs, running their tasks to the end, and what is left of them.
+
+Mirrors fs/exec.c and kernel/exit.c in what they leave behind. `Kernel` hands these methods on to its users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from emu.runner import Runner
+from kernel_model.errors import KemuError
+from kernel_model.image import Image
+from kernel_model.mm.mm_types import VM_EXEC
+from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, setup_stack
+from kernel_model.mm.signals import SigInfo
+from kernel_model.mm.uaccess import UserSpace
+from kernel_model.mm.vma import MmStruct
+from kernel_model.sched.core import Scheduler
+from kernel_model.sched.fork import Fork
+from kernel_model.sched.futex import Futexes
+from kernel_model.sched.task import Task, TaskExit, Tasks
+
+if TYPE_CHECKING:
+    from emu.kernel import Kernel
+
+PAGE = 4096
+USER_STACK_ROOM = 256  # left above the first stack pointer of a program
+
+
+@dataclass(frozen=True, slots=True)
+class UserResult:
+    """How a user program ended."""
+
+    exit_code: int | None  # None where a signal or an oops ended it
+    signal: SigInfo | None
+    oops: bool
+    panic: bool
+    dmesg: str  # what the kernel logged meanwhile
+    values: dict[str, bytes] = field(default_factory=dict)  # contents of the variables that were asked for
+
+
+class StuckError(KemuError):
+    """No task can move, and some have not ended."""
+
+
+class Processes:
+    """Everything that runs on one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.tasks = Tasks(kernel.types, kernel.vmalloc, kernel.slab, kernel.init_mm)
+        machine = kernel.machine
+        self._here: list[Task | None] = [None] * len(machine.cpus)  # `current` of each CPU
+        self.sched = Scheduler(self.tasks, kernel.clock, self.current, len(machine.cpus))
+        self.runner = Runner(machine, self.sched, self.switch, self.current)
+        self.idle: list[Task] = []
+
+    def current(self) -> Task:
+        """`current` of the CPU that executes."""
+        task = self._here[self._kernel.machine.current_cpu]
+        assert task is not None
+        return task
+
+    def add_idle(self, number: int) -> Task:
+        """init_idle(): the task of a CPU that has nothing to do."""
+        idle = self.tasks.create(f"swapper/{number}", None, pid=0)
+        self.idle.append(idle)
+        self.switch(number, idle)
+        return idle
+
+    def subsystems(self) -> list[object]:
+        """Everything here that implements kcalls."""
+        kernel = self._kernel
+        return [
+            self.sched,
+            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread),
+            Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
+        ]
+
+    def switch(self, cpu: int, task: Task) -> None:
+        """Per-CPU variables, stacks and address space of a task that becomes current."""
+        kernel = self._kernel
+        self._here[cpu] = task
+        kernel.space.write_u64(kernel.percpu("current_task", cpu), task.address)
+        kernel.space.write_u64(kernel.percpu("cpu_current_top_of_stack", cpu), task.stack_top)
+        kernel.arch_boot.switch_to(cpu, task)
+
+    # -- beginning ---------------------------------------------------------------------------------------------------
+
+    def exec(self, image: Image, program: str, comm: str | None = None) -> Task:
+        """A new process with `image` mapped and a stack, not yet started."""
+        kernel = self._kernel
+        mm = MmStruct(kernel.init_mm, kernel.objects, comm or program)
+        mm.flush = kernel.machine.flush_tlb_kernel_range
+        kernel.mms.add(mm)
+        space = UserSpace(mm, kernel.faults)
+        for segment in image.segments:
+            prot = 1 | (2 if segment.writable else 0) | (4 if segment.executable else 0)
+            low, high = segment.va & -PAGE, segment.va + segment.size + PAGE - 1 & -PAGE
+            do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
+            space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
+        setup_stack(mm)
+        return self.tasks.create(comm or program, mm)
+
+    def start_user(self, task: Task, image: Image, cpu: int = 0) -> None:
+        """Let a process begin at its program's `_start`."""
+        assert task.mm is not None
+        sp = (task.mm.task_size & -PAGE) - USER_STACK_ROOM
+
+        def first(vcpu: object) -> None:
+            vcpu.enter_user(image.addresses["_start"], sp)  # type: ignore[attr-defined]
+            self._forget_old_code(task)
+
+        task.start = first
+        self.sched.start(task, cpu)
+
+    def _forget_old_code(self, task: Task) -> None:
+        """The pages of a program's text may have held another program's before: its translations must go.
+
+        Only after enter_user(): the CPU looks the pages up with the rights it has.
+        """
+        assert task.mm is not None
+        engine = self._kernel.machine.cpus[task.cpu].engine
+        for vma in task.mm.vmas():
+            for va in range(vma.vm_start, vma.vm_end, PAGE) if vma.vm_flags & VM_EXEC else ():
+                if task.mm.tree.walk(va).pa is not None:
+                    engine.remove_code(va, va + PAGE)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def run_to_end(self, task: Task) -> TaskExit:
+        """Run everything until `task` and the other threads of its process have ended.
+
+        StuckError names the tasks that wait where nothing can move any more.
+        """
+        group = self.tasks.group(task)
+
+        def done() -> bool:
+            group[:] = self.tasks.group(task)
+            return all(t.exit is not None for t in group)
+
+        try:
+            if not done() and not self.runner.run(done):
+                waiting = ", ".join(f"{t.comm}/{t.pid} in {self.waits_in(t)}" for t in self.sched.run_list)
+                raise StuckError(f"nothing can move: {waiting}")
+        except KemuError:
+            for lost in group:
+                if lost.exit is None:
+                    self.sched.ended(lost, TaskExit(9, group=False))
+            raise
+        finally:
+            self._idle()
+        self._kernel.deferred.run()
+        oopsed = next((t.exit for t in group if t.exit is not None and t.exit.oops), None)
+        ended = self.sched.group_exit.pop(task.tgid, None) or task.exit
+        assert ended is not None
+        return oopsed or ended
+
+    def waits_in(self, task: Task) -> str:
+        """The innermost kernel function that a blocked task sleeps in, as the model knows it."""
+        return task.frames[-1].name if task.frames else "user mode"
+
+    def _idle(self) -> None:
+        """Every CPU goes back to its idle task."""
+        for number, idle in enumerate(self.idle):
+            here = self._here[number]
+            if here is not None and here is not idle and here.exit is not None:
+                self.switch(number, idle)
+
+    def run_user(
+        self, task: Task, image: Image, variables: Mapping[str, bytes | int], cpu: int, read: Mapping[str, int]
+    ) -> UserResult:
+        """Run a process to its end; see Kernel.run_user()."""
+        kernel = self._kernel
+        assert task.mm is not None
+        space = UserSpace(task.mm, kernel.faults)
+        for name, value in variables.items():
+            space.poke(image.addresses[name], value if isinstance(value, bytes) else value.to_bytes(8, "little"))
+        before = len(kernel.console.lines)
+        self.start_user(task, image, cpu)
+        try:
+            ended = self.run_to_end(task)
+            values = {name: space.read(image.addresses[name], size) for name, size in read.items()}
+        finally:
+            self.reap(task)
+        code = None if ended.signal or ended.oops else ended.code >> 8
+        return UserResult(code, ended.signal, ended.oops, ended.panic, self._log_since(before), values)
+
+    def _log_since(self, before: int) -> str:
+        return "".join(line + "\n" for line in self._kernel.console.lines[before:])
+
+    def run_kthread(self, function: str, argument: bytes, comm: str, shell: Task, cpu: int) -> UserResult:
+        """kthread_run(): a kernel thread runs a guest function on `argument` to its end, with the address space of
+        `shell`, which ran before, still loaded (active_mm), as lazy TLB switching leaves it."""
+        kernel = self._kernel
+        assert shell.mm is not None
+        root = shell.mm.pgd
+        task = self.tasks.create(comm, None)
+        task.active_mm, task.view.active_mm = shell.mm, shell.mm.addr
+        data = kernel.slab.kzalloc(len(argument) + 17, "kthread_create_info")
+        kernel.space.write_u64(data, kernel.machine.symbol(function))
+        kernel.space.write_u64(data + 8, data + 16)
+        kernel.space.write(data + 16, argument)
+
+        def first(vcpu: object) -> None:
+            vcpu.set_root(root)  # type: ignore[attr-defined]
+            kernel.arch_boot.start_kthread(vcpu, task.stack_top, kernel.machine.symbol("kthread"), data)
+
+        task.start = first
+        before = len(kernel.console.lines)
+        self.sched.start(task, cpu)
+        try:
+            ended = self.run_to_end(task)
+        finally:
+            for gone in (task, shell):
+                self.reap(gone)
+            kernel.slab.kfree(data)
+        code = None if ended.oops else ended.code
+        return UserResult(code, ended.signal, ended.oops, ended.panic, self._log_since(before))
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def reap(self, task: Task) -> None:
+        """release_task() of every thread of a process, and mmput()."""
+        for thread in self.tasks.group(task):
+            self.runner.forget(thread)
+            for number, idle in enumerate(self.idle):
+                if self._here[number] is thread:
+                    self.switch(number, idle)
+            self.tasks.release(thread)
+        if task.mm is not None:
+            self._kernel.mms.remove(task.mm)
+            task.mm.exit_mmap()

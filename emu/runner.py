@@ -1,0 +1,186 @@
+"""Runs tasks on the vCPUs: gives the chosen task its CPU, and goes on with kcalls that sleep.
+
+Mirrors what context_switch() and __switch_to() do with registers; who is chosen is the scheduler's business
+(kernel_model/sched/core.py). A task that sleeps in a kcall has left its CPU at the kcall gate: its registers are in
+the engine or in task.context, and the kcall's generator waits in task.frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from emu.machine import Machine
+from kernel_model.errors import BudgetExceededError, NotModelledError
+from kernel_model.kcall import result as as_result
+from kernel_model.sched.core import Scheduler
+from kernel_model.sched.requests import GuestCall, Point, Sleeping
+from kernel_model.sched.task import KcallFrame, Task, TaskExit
+
+
+class Switch(Protocol):
+    """Makes a task current on a CPU: per-CPU variables, stacks and the address space."""
+
+    def __call__(self, cpu: int, task: Task) -> None: ...
+
+
+class Runner:
+    """The outer loop of the machine."""
+
+    def __init__(self, machine: Machine, sched: Scheduler, switch: Switch, current: Callable[[], Task]) -> None:
+        self._machine = machine
+        self._sched = sched
+        self._switch = switch
+        self._current = current
+        self._after_trap = machine.symbol("kcall_trap_end")
+        self._loaded: list[Task | None] = [None] * len(machine.cpus)  # whose registers each engine holds
+        self.switches = 0
+        self.max_sleeping_kcalls = 2_000_000  # in one run: a guest that only asks and never ends runs wild
+        self._sleeping_kcalls = 0
+        machine.sleeping = self._begin
+        machine.returned = self._returned
+
+    # -- kcalls that may sleep: called from the gate, inside the engine's hook ---------------------------------------
+
+    def _begin(self, name: str, generator: Sleeping) -> bool:
+        """True where the kcall is done and the guest may go on, False where the engine must stop."""
+        machine = self._machine
+        if machine.depth > 1:  # a guest function that Python called: nothing else can run underneath it
+            machine.answer(self._run_through(name, generator))
+            return True
+        task = self._current()
+        self._sleeping_kcalls += 1
+        if self._sleeping_kcalls > self.max_sleeping_kcalls:
+            raise BudgetExceededError(f"{task.comm}/{task.pid} in {name}: the guest runs wild: "
+                                      f"{self.max_sleeping_kcalls} calls that may sleep, and no end")
+        task.frames.append(KcallFrame(generator, machine.kcall_frame_pointer, name))
+        return self._advance(task)
+
+    def _run_through(self, name: str, generator: Sleeping) -> int:
+        value = None
+        while True:
+            try:
+                request = generator.send(value)
+            except StopIteration as done:
+                return as_result(done.value)
+            if isinstance(request, GuestCall):
+                value = self._machine.call(request.function, *request.arguments)
+            elif isinstance(request, Point):
+                value = None
+            else:
+                where = "in a guest function that the interpreter or the kernel model called"
+                raise NotModelledError(f"{name}: the task would sleep {where}, and nothing can run underneath it")
+
+    def _advance(self, task: Task) -> bool:
+        """Go on with the innermost kcall of `task` until it is done (True) or the CPU must do something else."""
+        frame = task.frames[-1]
+        send, sched = frame.generator.send, self._sched
+        value, frame.value = frame.value, None
+        while True:
+            try:
+                request = send(value)
+            except StopIteration as done:
+                task.frames.pop()
+                self._machine.answer(as_result(done.value))
+                return True
+            value = None
+            kind = type(request)
+            if kind is Point:
+                if not sched.stays(task, request.kind):
+                    return False
+            elif kind is GuestCall:
+                frame.call = request
+                sched.chosen = task
+                return False
+            elif sched.blocks(task):
+                return False
+
+    def _returned(self) -> None:
+        """A guest function that a kcall asked for has returned: the engine stops, see `_continue`."""
+        task = self._current()
+        self._sched.chosen = task
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self, done: Callable[[], bool]) -> bool:
+        """Run tasks until `done()`, asked whenever a task has ended; False where no task can move before that.
+
+        KemuError where a guest uses up its budget or the CPU stops by itself: the task that was running is lost.
+        """
+        machine, sched = self._machine, self._sched
+        task: Task | None = None
+        sched.chosen = None
+        self._sleeping_kcalls = 0
+        machine.depth += 1
+        try:
+            with machine.watchdog():
+                while not done():
+                    task = sched.pick(task)
+                    if task is None:
+                        return False
+                    try:
+                        self._step(task)
+                    except TaskExit as exit_:
+                        sched.ended(task, exit_)
+        finally:
+            machine.depth -= 1
+        return True
+
+    def _step(self, task: Task) -> None:
+        """Let `task` run until its CPU stops for a reason of the kernel's."""
+        machine, number = self._machine, task.cpu
+        cpu = machine.cpus[number]
+        machine.current_cpu = number
+        if self._loaded[number] is not task:
+            self._load(cpu, task)
+        task.view.on_cpu = 1
+        self._sched.on_cpu[number] = task
+        ip = self._continue(cpu, task)
+        if ip is not None:
+            machine.resume(cpu, ip)
+
+    def _load(self, cpu: Any, task: Task) -> None:
+        old = self._loaded[cpu.number]
+        if old is not None and old.exit is None:
+            old.context = cpu.engine.snapshot()
+            old.view.on_cpu = 0
+        self.switches += 1
+        self._loaded[cpu.number] = task
+        if task.context is not None:
+            cpu.engine.resume(task.context)
+            task.context = None
+            self._switch(cpu.number, task)
+        else:
+            self._switch(cpu.number, task)
+            assert task.start is not None
+            task.start(cpu)
+
+    def forget(self, task: Task) -> None:
+        """`task` is gone; its CPU's registers are nobody's."""
+        for number, loaded in enumerate(self._loaded):
+            if loaded is task:
+                self._loaded[number] = None
+        for number, on_cpu in enumerate(self._sched.on_cpu):
+            if on_cpu is task:
+                self._sched.on_cpu[number] = None
+
+    def _continue(self, cpu: Any, task: Task) -> int | None:
+        """Go on with what `task` sleeps in; the address where its CPU goes on, None where it gave up the CPU again."""
+        while task.frames:
+            frame = task.frames[-1]
+            if frame.saved is not None and self._machine.take_return():
+                frame.value = cpu.result
+                cpu.engine.resume(frame.saved)
+                frame.saved = None
+            elif frame.saved is not None:
+                return int(cpu.ip)  # in the guest function, stopped in between
+            if frame.call is not None:
+                call, frame.call = frame.call, None
+                frame.saved = cpu.engine.snapshot()
+                self._machine.enter_call(cpu, call.function, call.arguments, cpu.sp, frame_pointer=frame.frame_pointer)
+                return int(cpu.ip)
+            if self._advance(task):
+                return self._after_trap
+            if frame.call is None:
+                return None
+        return int(cpu.ip)

@@ -1,0 +1,91 @@
+"""Threads and processes: how they begin, and how they end by themselves.
+
+Mirrors kernel/fork.c (kernel_clone, copy_process), kernel/exit.c (do_exit, do_group_exit) and the fatal half of
+kernel/signal.c (get_signal). Leaves out: wait(2), vfork, namespaces, ptrace, thread-local storage registers, signal
+handlers. A new task is placed on the CPU with the fewest tasks, the lower number among equals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kernel_model.errors import NotModelledError
+from kernel_model.kcall import kcall
+from kernel_model.mm.signals import SIGKILL, SigInfo
+from kernel_model.sched.core import Scheduler
+from kernel_model.sched.requests import Point, Sleeping
+from kernel_model.sched.task import Task, TaskExit, Tasks
+
+_EINVAL = 22
+CLONE_VM, CLONE_SIGHAND, CLONE_THREAD = 0x100, 0x800, 0x10000
+CLONE_SETTLS, CLONE_PARENT_SETTID, CLONE_CHILD_CLEARTID = 0x80000, 0x100000, 0x200000
+
+
+class ThreadCopier(Protocol):
+    """copy_thread(): registers and kernel stack of a new task."""
+
+    def __call__(self, child: Task, regs: int, newsp: int) -> None:
+        """`child` returns to user mode with the registers at `regs`, result 0 and, where not 0, stack `newsp`."""
+        ...
+
+
+class Fork:
+    """kcalls that make and end tasks."""
+
+    def __init__(
+        self, tasks: Tasks, sched: Scheduler, current: Callable[[], Task], copy_thread: ThreadCopier
+    ) -> None:
+        self._tasks = tasks
+        self._sched = sched
+        self._current = current
+        self._copy_thread = copy_thread
+
+    def _idlest_cpu(self) -> int:
+        load = [0] * len(self._sched.on_cpu)
+        for task in self._sched.run_list:
+            load[task.cpu] += 1
+        return load.index(min(load))
+
+    @kcall
+    def kernel_clone(
+        self, flags: int, newsp: int, parent_tid: int, child_tid: int, tls: int, regs: int
+    ) -> Sleeping:
+        """pid_t kernel_clone(): `flags` as clone(2) takes them; the child's pid or -errno."""
+        if flags & CLONE_THREAD and not flags & CLONE_SIGHAND or flags & CLONE_SIGHAND and not flags & CLONE_VM:
+            return -_EINVAL
+        if flags & (CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID):
+            raise NotModelledError(f"clone: flags {flags:#x}: thread-local storage and tid words are not modelled")
+        if not flags & CLONE_VM:
+            raise NotModelledError("clone: a new process (fork) is not modelled, threads are")
+        parent = self._current()
+        child = self._tasks.create(parent.comm, parent.mm, leader=parent if flags & CLONE_THREAD else None)
+        child.uid, child.view.uid = parent.uid, parent.uid
+        child.view.real_parent = parent.view.real_parent if flags & CLONE_THREAD else parent.address
+        self._copy_thread(child, regs, newsp)
+        self._sched.start(child, self._idlest_cpu())
+        yield Point("fork")
+        return child.pid
+
+    @kcall
+    def do_exit(self, code: int) -> None:
+        """void do_exit(long code): this thread ends; the last one takes the process with it."""
+        task = self._current()
+        alone = all(t is task or t.exit is not None for t in self._tasks.group(task))
+        raise TaskExit(code, group=alone)
+
+    @kcall
+    def do_group_exit(self, exit_code: int) -> None:
+        """void do_group_exit(int exit_code): `exit_code` as wait(2) shows it."""
+        raise TaskExit(exit_code)
+
+    @kcall
+    def arch_do_signal_or_restart(self, regs: int) -> None:
+        """get_signal(): the only signal that can be pending is SIGKILL."""
+        if self._current().view.sigkill_pending:
+            raise TaskExit(SIGKILL, SigInfo(SIGKILL, 0, 0), group=False)
+
+    @kcall
+    def fatal_signal_pending(self, task: int) -> bool:
+        """bool fatal_signal_pending(struct task_struct *p)"""
+        return bool(self._tasks.by_address[task].view.sigkill_pending)
