@@ -168,6 +168,11 @@ class Machine:
         if not self._stop_wanted:
             raise self._stopped(cpu)
 
+    def check_watchdog(self) -> None:
+        """BudgetExceededError where the watchdog has barked between two runs of an engine."""
+        if self._expired:
+            raise self._stopped(self.cpus[self.current_cpu])
+
     def _stopped(self, cpu: Any) -> KemuError:
         where = f"CPU {cpu.number} at {cpu.ip:#x}"
         if self._expired:

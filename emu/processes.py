@@ -15,6 +15,7 @@ from kernel_model.image import Image
 from kernel_model.mm.mm_types import VM_EXEC
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, setup_stack
 from kernel_model.mm.signals import SigInfo
+from kernel_model.mm.syscalls import MmSyscalls
 from kernel_model.mm.uaccess import UserSpace
 from kernel_model.mm.vma import MmStruct
 from kernel_model.sched.core import Scheduler
@@ -75,7 +76,8 @@ class Processes:
         kernel = self._kernel
         return [
             self.sched,
-            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread),
+            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space),
+            MmSyscalls(self.current),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]
 
@@ -128,35 +130,67 @@ class Processes:
                 if task.mm.tree.walk(va).pa is not None:
                     engine.remove_code(va, va + PAGE)
 
+    def poke(self, task: Task, image: Image, variables: Mapping[str, bytes | int]) -> None:
+        """Set global variables of a program; ints as 8 bytes."""
+        assert task.mm is not None
+        space = UserSpace(task.mm, self._kernel.faults)
+        for name, value in variables.items():
+            space.poke(image.addresses[name], value if isinstance(value, bytes) else value.to_bytes(8, "little"))
+
+    def peek(self, task: Task, image: Image, name: str, size: int) -> bytes:
+        """Contents of a global variable of a program."""
+        assert task.mm is not None
+        return UserSpace(task.mm, self._kernel.faults).read(image.addresses[name], size)
+
     # -- running -----------------------------------------------------------------------------------------------------
+
+    def run_group(self, task: Task) -> bool:
+        """Run everything until all threads of `task`'s process have ended; False where nothing can move before."""
+
+        def done() -> bool:
+            return all(t.exit is not None for t in self.tasks.group(task))
+
+        try:
+            return done() or self.runner.run(done)
+        finally:
+            self._idle()
 
     def run_to_end(self, task: Task) -> TaskExit:
         """Run everything until `task` and the other threads of its process have ended.
 
         StuckError names the tasks that wait where nothing can move any more.
         """
-        group = self.tasks.group(task)
-
-        def done() -> bool:
-            group[:] = self.tasks.group(task)
-            return all(t.exit is not None for t in group)
-
         try:
-            if not done() and not self.runner.run(done):
+            if not self.run_group(task):
                 waiting = ", ".join(f"{t.comm}/{t.pid} in {self.waits_in(t)}" for t in self.sched.run_list)
                 raise StuckError(f"nothing can move: {waiting}")
         except KemuError:
-            for lost in group:
-                if lost.exit is None:
-                    self.sched.ended(lost, TaskExit(9, group=False))
+            self._lose(task)
             raise
-        finally:
-            self._idle()
         self._kernel.deferred.run()
-        oopsed = next((t.exit for t in group if t.exit is not None and t.exit.oops), None)
+        oopsed = next((t.exit for t in self.tasks.group(task) if t.exit is not None and t.exit.oops), None)
         ended = self.sched.group_exit.pop(task.tgid, None) or task.exit
         assert ended is not None
         return oopsed or ended
+
+    def _lose(self, task: Task) -> None:
+        """The threads of a process that cannot be run to their end are gone all the same."""
+        for lost in self.tasks.group(task):
+            if lost.exit is None:
+                self.sched.ended(lost, TaskExit(9, group=False))
+
+    def kill(self, task: Task) -> None:
+        """`kill -9` of a process, and everything of it given back. Whoever waits uninterruptibly is lost."""
+        for thread in self.tasks.group(task):
+            if thread.exit is None:
+                self.sched.kill(thread)
+        try:
+            self.run_group(task)
+        finally:
+            self._lose(task)
+            self.sched.group_exit.pop(task.tgid, None)
+            self.reap(task)
+        self._kernel.deferred.run()
 
     def waits_in(self, task: Task) -> str:
         """The innermost kernel function that a blocked task sleeps in, as the model knows it."""
@@ -173,16 +207,12 @@ class Processes:
         self, task: Task, image: Image, variables: Mapping[str, bytes | int], cpu: int, read: Mapping[str, int]
     ) -> UserResult:
         """Run a process to its end; see Kernel.run_user()."""
-        kernel = self._kernel
-        assert task.mm is not None
-        space = UserSpace(task.mm, kernel.faults)
-        for name, value in variables.items():
-            space.poke(image.addresses[name], value if isinstance(value, bytes) else value.to_bytes(8, "little"))
-        before = len(kernel.console.lines)
+        before = len(self._kernel.console.lines)
+        self.poke(task, image, variables)
         self.start_user(task, image, cpu)
         try:
             ended = self.run_to_end(task)
-            values = {name: space.read(image.addresses[name], size) for name, size in read.items()}
+            values = {name: self.peek(task, image, name, size) for name, size in read.items()}
         finally:
             self.reap(task)
         code = None if ended.signal or ended.oops else ended.code >> 8

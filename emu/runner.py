@@ -118,6 +118,7 @@ class Runner:
                     task = sched.pick(task)
                     if task is None:
                         return False
+                    machine.check_watchdog()
                     try:
                         self._step(task)
                     except TaskExit as exit_:

@@ -1,1 +1,1 @@
-
+"""Exploring schedules: oracles, replay tokens, searching and minimising."""

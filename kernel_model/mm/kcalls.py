@@ -99,6 +99,15 @@ class MmKcalls:
         """void mmap_read_lock(struct mm_struct *mm)"""
 
     @kcall
+    def mmap_write_lock_killable(self, mm: int) -> int:
+        """int mmap_write_lock_killable(struct mm_struct *mm)"""
+        return 0
+
+    @kcall
+    def mmap_write_unlock(self, mm: int) -> None:
+        """void mmap_write_unlock(struct mm_struct *mm)"""
+
+    @kcall
     def mmap_read_unlock(self, mm: int) -> None:
         """void mmap_read_unlock(struct mm_struct *mm)"""
 

@@ -12,12 +12,14 @@ from typing import Protocol
 
 from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
+from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.signals import SIGKILL, SigInfo
 from kernel_model.sched.core import Scheduler
 from kernel_model.sched.requests import Point, Sleeping
 from kernel_model.sched.task import Task, TaskExit, Tasks
 
 _EINVAL = 22
+TASK_COMM_LEN = 16
 CLONE_VM, CLONE_SIGHAND, CLONE_THREAD = 0x100, 0x800, 0x10000
 CLONE_SETTLS, CLONE_PARENT_SETTID, CLONE_CHILD_CLEARTID = 0x80000, 0x100000, 0x200000
 
@@ -34,12 +36,14 @@ class Fork:
     """kcalls that make and end tasks."""
 
     def __init__(
-        self, tasks: Tasks, sched: Scheduler, current: Callable[[], Task], copy_thread: ThreadCopier
+        self, tasks: Tasks, sched: Scheduler, current: Callable[[], Task], copy_thread: ThreadCopier,
+        space: KernelSpace,
     ) -> None:
         self._tasks = tasks
         self._sched = sched
         self._current = current
         self._copy_thread = copy_thread
+        self._space = space
 
     def _idlest_cpu(self) -> int:
         load = [0] * len(self._sched.on_cpu)
@@ -66,6 +70,12 @@ class Fork:
         self._sched.start(child, self._idlest_cpu())
         yield Point("fork")
         return child.pid
+
+    @kcall
+    def __set_task_comm(self, tsk: int, buf: int, exec_: bool) -> None:
+        name = self._space.read_cstr(buf, TASK_COMM_LEN).decode("latin-1")
+        task = self._tasks.by_address[tsk]
+        task.comm = task.view.comm = name[: TASK_COMM_LEN - 1]
 
     @kcall
     def do_exit(self, code: int) -> None:

@@ -16,6 +16,7 @@
 #define __NR_clone 56
 #define __NR_exit 60
 #define __NR_getpgid 121
+#define __NR_prctl 157
 #define __NR_gettid 186
 #define __NR_futex 202
 #define __NR_exit_group 231
@@ -52,6 +53,7 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define __NR_futex 98
 #define __NR_sched_yield 124
 #define __NR_getpgid 155
+#define __NR_prctl 167
 #define __NR_getpid 172
 #define __NR_gettid 178
 #define __NR_munmap 215
@@ -117,6 +119,12 @@ static inline long thread_create(void (*fn)(void *), void *arg, void *stack)
 	sp[0] = (unsigned long)fn;
 	sp[1] = (unsigned long)arg;
 	return clone_call(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, sp);
+}
+
+/* prctl(PR_SET_NAME): how the kernel calls this thread */
+static inline void set_name(const char *name)
+{
+	syscall3(__NR_prctl, 15, (long)name, 0);
 }
 
 static inline long futex_wait(volatile unsigned int *word, unsigned int value)

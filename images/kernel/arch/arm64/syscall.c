@@ -9,9 +9,14 @@
 #define __NR_exit_group 94
 #define __NR_futex 98
 #define __NR_sched_yield 124
+#define __NR_prctl 167
 #define __NR_getpid 172
 #define __NR_gettid 178
+#define __NR_munmap 215
 #define __NR_clone 220
+#define __NR_mmap 222
+#define __NR_mprotect 226
+#define __NR_madvise 233
 #define __NR_bpf 280
 
 static __frame long __arm64_sys_write(struct pt_regs *regs)
@@ -24,6 +29,12 @@ static __frame long __arm64_sys_bpf(struct pt_regs *regs)
 	return __sys_bpf((int)regs->regs[0], (union bpf_attr *)regs->regs[1], (unsigned int)regs->regs[2]);
 }
 
+static __frame long __arm64_sys_mmap(struct pt_regs *regs)
+{
+	return (long)ksys_mmap_pgoff(regs->regs[0], regs->regs[1], regs->regs[2], regs->regs[3], regs->regs[4],
+				     regs->regs[5] >> PAGE_SHIFT);
+}
+
 static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 {
 	switch (scno) {
@@ -31,6 +42,16 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return __arm64_sys_write(regs);
 	case __NR_getpid:
 		return current->tgid;
+	case __NR_prctl:
+		return ksys_prctl((int)regs->regs[0], regs->regs[1]);
+	case __NR_munmap:
+		return __vm_munmap(regs->regs[0], regs->regs[1]);
+	case __NR_mmap:
+		return __arm64_sys_mmap(regs);
+	case __NR_mprotect:
+		return do_mprotect_pkey(regs->regs[0], regs->regs[1], regs->regs[2]);
+	case __NR_madvise:
+		return do_madvise(regs->regs[0], regs->regs[1], (int)regs->regs[2]);
 	case __NR_gettid:
 		return current->pid;
 	case __NR_sched_yield:

@@ -18,6 +18,16 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return kernel_clone(regs->di, regs->si, regs->dx, regs->r10, regs->r8, regs);
 	case 60:
 		do_exit((int)(regs->di & 0xff) << 8);
+	case 9:
+		return (long)ksys_mmap_pgoff(regs->di, regs->si, regs->dx, regs->r10, regs->r8, regs->r9 >> PAGE_SHIFT);
+	case 10:
+		return do_mprotect_pkey(regs->di, regs->si, regs->dx);
+	case 11:
+		return __vm_munmap(regs->di, regs->si);
+	case 28:
+		return do_madvise(regs->di, regs->si, (int)regs->dx);
+	case 157:
+		return ksys_prctl((int)regs->di, regs->si);
 	case 186:
 		return current->pid;
 	case 202:

@@ -38,6 +38,15 @@ long copy_from_kernel_nofault(void *dst, const void *src, size_t size);
 long copy_to_kernel_nofault(void *dst, const void *src, size_t size);
 bool copy_from_kernel_nofault_allowed(const void *unsafe_src, size_t size);
 
+unsigned long ksys_mmap_pgoff(unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags,
+			      unsigned long fd, unsigned long pgoff);
+unsigned long vm_mmap_pgoff(struct file *file, unsigned long addr, unsigned long len, unsigned long prot,
+			    unsigned long flag, unsigned long pgoff);
+int __vm_munmap(unsigned long start, size_t len);
+int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot);
+int do_madvise(unsigned long start, size_t len, int behavior);
+long ksys_prctl(int option, unsigned long arg2);
+
 /* kcalls of kernel/fork.c, exit.c, futex/ and sched/ */
 long kernel_clone(u64 flags, unsigned long newsp, unsigned long parent_tid, unsigned long child_tid, unsigned long tls,
 		  struct pt_regs *regs);

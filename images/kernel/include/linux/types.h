@@ -55,6 +55,7 @@ typedef int pid_t;
 #define ENOENT 2
 #define EINTR 4
 #define E2BIG 7
+#define EBADF 9
 #define EAGAIN 11
 #define ENOMEM 12
 #define EFAULT 14

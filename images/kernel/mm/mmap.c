@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The system calls that change an address space: what they lock, and for how long. Mirrors mm/util.c (vm_mmap_pgoff),
+ * mm/mmap.c, mm/vma.c (__vm_munmap), mm/mprotect.c and mm/madvise.c; what happens to VMAs and pages is outside.
+ * Left out: populating, files by descriptor, the downgrade of mmap_lock while munmap() frees pages.
+ */
+#include <linux/mmap_lock.h>
+#include <linux/syscalls.h>
+
+#define MAP_ANONYMOUS 0x20
+#define MADV_DONTNEED 4
+
+/* kcalls, on the address space of the current task; an address or -errno, 0 or -errno */
+unsigned long do_mmap(struct file *file, unsigned long addr, unsigned long len, unsigned long prot,
+		      unsigned long flags, unsigned long pgoff);
+int do_vmi_munmap(unsigned long start, size_t len);
+int mprotect_range(unsigned long start, size_t len, unsigned long prot);
+int madvise_range(unsigned long start, size_t len, int behavior);
+
+__frame unsigned long vm_mmap_pgoff(struct file *file, unsigned long addr, unsigned long len, unsigned long prot,
+				    unsigned long flag, unsigned long pgoff)
+{
+	struct mm_struct *mm = current->mm;
+	unsigned long ret;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = do_mmap(file, addr, len, prot, flag, pgoff);
+	mmap_write_unlock(mm);
+	return ret;
+}
+
+__frame unsigned long ksys_mmap_pgoff(unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags,
+				      unsigned long fd, unsigned long pgoff)
+{
+	(void)fd;
+	if (!(flags & MAP_ANONYMOUS))
+		return -EBADF;
+	return vm_mmap_pgoff(NULL, addr, len, prot, flags, pgoff);
+}
+
+__frame int __vm_munmap(unsigned long start, size_t len)
+{
+	struct mm_struct *mm = current->mm;
+	int ret;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = do_vmi_munmap(start, len);
+	mmap_write_unlock(mm);
+	return ret;
+}
+
+__frame int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot)
+{
+	struct mm_struct *mm = current->mm;
+	int ret;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = mprotect_range(start, len, prot);
+	mmap_write_unlock(mm);
+	return ret;
+}
+
+/* Dropping pages changes no VMA: the lock of the VMA is enough where the range lies in one (since 6.16). */
+__frame int do_madvise(unsigned long start, size_t len, int behavior)
+{
+	struct mm_struct *mm = current->mm;
+	int ret;
+
+	if (behavior == MADV_DONTNEED) {
+		struct vm_area_struct *vma = lock_vma_under_rcu(mm, start);
+
+		if (vma) {
+			bool inside = start + len <= vma->vm_end;
+
+			ret = inside ? madvise_range(start, len, behavior) : 0;
+			vma_end_read(vma);
+			if (inside)
+				return ret;
+		}
+		mmap_read_lock(mm);
+		ret = madvise_range(start, len, behavior);
+		mmap_read_unlock(mm);
+		return ret;
+	}
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = madvise_range(start, len, behavior);
+	mmap_write_unlock(mm);
+	return ret;
+}
