@@ -118,6 +118,8 @@ class ProgSpec:
     line_info: list[LineInfo] = field(default_factory=list)
     subprogs: list[tuple[str, int]] = field(default_factory=list)  # (name, first slot), main first
     license: str = ""
+    poisoned: dict[int, str] = field(default_factory=dict)  # slot -> the CO-RE relocation that failed there
+    externs: list[str] = field(default_factory=list)  # the object's, in libbpf's order: unresolved kfuncs count in it
 
 
 @dataclass(slots=True)

@@ -32,7 +32,8 @@ from kernel_model.types import Btf, Kind
 
 _CALL = BPF_JMP | BPF_CALL
 MAX_SUBPROGS = 256  # BPF_MAX_SUBPROGS: the kernel refuses more
-UNRESOLVED_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE: a weak kfunc that the kernel lacks
+UNRESOLVED_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE plus the extern's index: a weak kfunc the kernel lacks
+BTF_FUNC_GLOBAL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class _Function:
     section: elf.Section
     start: int  # first slot in the section
     insns: list[Insn]
+    poisoned: dict[int, str] = field(default_factory=dict)  # slot -> relocation
 
 
 class _Loader:
@@ -88,6 +90,10 @@ class _Loader:
         self.map_by_symbol: dict[str, int] = {}
         self.map_by_section: dict[int, int] = {}
         self._collect_maps()
+        self.externs = sorted({
+            s.name for s in self.elf.symbols
+            if s.name and s.section == elf.SHN_UNDEF and s.bind != elf.STB_LOCAL and s.kind == elf.STT_NOTYPE
+        })
         self.functions: dict[int, list[_Function]] = {}
         self._collect_functions()
         self._apply_core()
@@ -158,10 +164,21 @@ class _Loader:
                     raise self.bad(section, f"function {symbol.name!r} is outside the section")
                 if symbol.bind == elf.STB_LOCAL and section.name != ".text":
                     raise self.bad(section, f"program '{symbol.name}' is static and not supported")
+                if section.name == ".text" and symbol.bind != elf.STB_LOCAL:
+                    self._hide(symbol)
                 start = symbol.value // 8
                 found.append(_Function(symbol.name, section, start, insns[start : start + symbol.size // 8]))
             found.sort(key=lambda f: f.start)
             self.functions[section.index] = found
+
+    def _hide(self, symbol: elf.Symbol) -> None:
+        """A global subprogram that is __hidden is static for the verifier, which then knows its callers' arguments."""
+        if self.btf is None or symbol.visibility not in (elf.STV_HIDDEN, elf.STV_INTERNAL):
+            return
+        for func in self.btf.find_all(symbol.name, Kind.FUNC):
+            if func.vlen == BTF_FUNC_GLOBAL:
+                self.btf.mark_static(func.id)
+                break
 
     def _function_at(self, section: int, slot: int, where: str) -> _Function:
         for function in self.functions.get(section, ()):
@@ -181,6 +198,8 @@ class _Loader:
                         if relo.insn_off % 8:
                             raise self.bad(".BTF.ext", f"CO-RE relocation at {relo.insn_off}: not an instruction")
                         wrong = core_relo.patch(function.insns, index, relocator.resolve(relo))
+                        if core_relo.is_poison(function.insns[index]):
+                            function.poisoned[index] = relocator.format_spec(relo)
                         if wrong is not None:
                             what = f"CO-RE relocation {relocator.describe(relo)} at {relo.insn_off}"
                             raise self.bad(function.section, f"{what}: {wrong}")
@@ -256,7 +275,9 @@ class _Loader:
         if found is not None:
             insn.src, insn.imm, insn.off = BPF_PSEUDO_KFUNC_CALL, found.id, 0
         elif symbol.bind == elf.STB_WEAK:
-            insn.src, insn.imm, insn.off = 0, UNRESOLVED_KFUNC_BASE, 0
+            if symbol.name not in self.externs:
+                raise self.bad(function.section, f"call of '{symbol.name}', which is no extern")
+            insn.src, insn.imm, insn.off = 0, UNRESOLVED_KFUNC_BASE + self.externs.index(symbol.name), 0
         else:
             raise self.bad(function.section, f"extern (func ksym) '{symbol.name}': not found in kernel or module BTFs")
         return None
@@ -281,7 +302,7 @@ class _Loader:
             raise self.bad(section, "no program type belongs to this name")
         row, attach_to = found
         spec = ProgSpec(entry.name, section, row.type, [], row.attach_type, attach_to, row.sleepable, autoload,
-                        license=self.license)
+                        license=self.license, externs=self.externs)
         self._append(spec, entry, {})
         return spec
 
@@ -297,6 +318,7 @@ class _Loader:
         references = self._relocate(copy)
         spec.insns.extend(copy.insns)
         spec.subprogs.append((function.name, base))
+        spec.poisoned.update((base + slot, text) for slot, text in function.poisoned.items())
         self._infos(spec, function, base)
         for slot, (target, by_address) in sorted(references.items(), key=lambda item: item[0]):
             at = placed.get((target.section.index, target.start))
