@@ -31,6 +31,7 @@ from kernel_model.errors import NotModelledError, ObjectFileError
 from kernel_model.types import Btf, Kind
 
 _CALL = BPF_JMP | BPF_CALL
+PAGE_SIZE = 4096
 MAX_SUBPROGS = 256  # BPF_MAX_SUBPROGS: the kernel refuses more
 UNRESOLVED_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE plus the extern's index: a weak kfunc the kernel lacks
 BTF_FUNC_GLOBAL = 1
@@ -77,7 +78,8 @@ class _Function:
 
 
 class _Loader:
-    def __init__(self, name: str, data: bytes, target: Btf) -> None:
+    def __init__(self, name: str, data: bytes, target: Btf, full_range: bool) -> None:
+        self.full_range = full_range
         self.elf = elf.parse(name, data)
         self.name = name
         self.target = target
@@ -89,6 +91,7 @@ class _Loader:
         self.maps: list[MapSpec] = []
         self.map_by_symbol: dict[str, int] = {}
         self.map_by_section: dict[int, int] = {}
+        self.data_offset: dict[int, int] = {}  # section -> where in its map it begins, where not at 0
         self._collect_maps()
         self.externs = sorted({
             s.name for s in self.elf.symbols
@@ -136,15 +139,25 @@ class _Loader:
                     continue
                 self.map_by_section[section.index] = len(self.maps)
                 self.maps.append(maps.data_map(self.elf, self.btf, section, self.object_name))
-            elif section.name.startswith(".addr_space.1") and section.kind in (elf.SHT_PROGBITS, elf.SHT_NOBITS):
+            elif section.name == ".addr_space.1" and section.kind == elf.SHT_PROGBITS and section.data:
                 self._arena_globals(section)
 
     def _arena_globals(self, section: elf.Section) -> None:
-        arena = next((i for i, m in enumerate(self.maps) if m.type == MapType.ARENA), None)
-        if arena is None:
-            raise self.bad(section, "global arena variables need an arena map")
-        self.map_by_section[section.index] = arena
-        self.maps[arena].initial = section.data
+        """init_arena_map_data(), and where bpf_object__relocate() puts the variables: whole pages at the end of the
+        arena since libbpf 1.7, at its start on kernels that do not take such an offset."""
+        arenas = [i for i, m in enumerate(self.maps) if m.type == MapType.ARENA]
+        if not arenas:
+            raise self.bad(section, "to use global __arena variables the ARENA map should be explicitly declared")
+        if len(arenas) > 1:
+            raise self.bad(section, f"only single ARENA map is supported (map '{self.maps[arenas[1]].name}' is also ARENA)")
+        arena = self.maps[arenas[0]]
+        room, needed = arena.max_entries * PAGE_SIZE, (len(section.data) + PAGE_SIZE - 1) & -PAGE_SIZE
+        if needed > room:
+            raise self.bad(section, f"declared ARENA map size ({room}) is too small to hold global __arena variables "
+                                    f"of size {len(section.data)}")
+        self.map_by_section[section.index] = arenas[0]
+        self.data_offset[section.index] = room - needed if self.full_range else 0
+        arena.initial, arena.initial_offset = section.data, self.data_offset[section.index]
 
     # -- functions ---------------------------------------------------------------------------------------------------
 
@@ -244,7 +257,7 @@ class _Loader:
             insns[slot + 1].imm = 0
             return None
         if symbol.section in self.map_by_section:
-            offset = s32(symbol.value + insn.imm)
+            offset = s32(symbol.value + insn.imm + self.data_offset.get(symbol.section, 0))
             insn.src, insn.imm = BPF_PSEUDO_MAP_VALUE, self.map_by_section[symbol.section]
             insns[slot + 1].imm = offset
             return None
@@ -346,13 +359,17 @@ class _Loader:
         for symbol in self.elf.symbols:
             named = symbol.name and symbol.kind in (elf.STT_OBJECT, elf.STT_NOTYPE)
             if named and symbol.section in self.map_by_section:
-                out[symbol.name] = Variable(self.map_by_section[symbol.section], symbol.value, symbol.size)
+                offset = symbol.value + self.data_offset.get(symbol.section, 0)
+                out[symbol.name] = Variable(self.map_by_section[symbol.section], offset, symbol.size)
         return out
 
 
-def load_object(source: str | Path | bytes, target_btf: Btf, name: str | None = None) -> BpfObject:
+def load_object(
+    source: str | Path | bytes, target_btf: Btf, name: str | None = None, *, full_range: bool = True
+) -> BpfObject:
     """Open a BPF object: `source` a path or the file's bytes, `target_btf` the kernel's types.
 
+    `full_range`: the kernel takes any offset into a map (libbpf's feature "full range LDIMM64 support").
     Raises ObjectFileError naming file, section and cause, NotModelledError for conventions that kemu lacks.
     """
     if isinstance(source, bytes):
@@ -363,7 +380,7 @@ def load_object(source: str | Path | bytes, target_btf: Btf, name: str | None = 
             data = Path(source).read_bytes()
         except OSError as error:
             raise ObjectFileError(f"{title}: {error.strerror}") from None
-    loader = _Loader(title, data, target_btf)
+    loader = _Loader(title, data, target_btf, full_range)
     progs = loader.programs()
     if not progs:
         raise ObjectFileError(f"{title}: the object has no programs")
