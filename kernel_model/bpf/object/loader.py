@@ -149,7 +149,8 @@ class _Loader:
         if not arenas:
             raise self.bad(section, "to use global __arena variables the ARENA map should be explicitly declared")
         if len(arenas) > 1:
-            raise self.bad(section, f"only single ARENA map is supported (map '{self.maps[arenas[1]].name}' is also ARENA)")
+            other = self.maps[arenas[1]].name
+            raise self.bad(section, f"only single ARENA map is supported (map '{other}' is also ARENA)")
         arena = self.maps[arenas[0]]
         room, needed = arena.max_entries * PAGE_SIZE, (len(section.data) + PAGE_SIZE - 1) & -PAGE_SIZE
         if needed > room:
