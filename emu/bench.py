@@ -25,6 +25,7 @@ PAGES = 64  # arena pages that are touched for the first time
 KCALLS = 20_000
 JIT_ROUNDS, INTERP_ROUNDS = 40_000_000, 30_000
 ROUNDS = 3
+FAULT_ROUNDS = 8  # the first ones also translate the handlers' code
 _EXIT = Insn(bpf.BPF_JMP | bpf.BPF_EXIT)
 _CALL = bpf.BPF_JMP | bpf.BPF_CALL
 
@@ -116,17 +117,31 @@ def _kcall(kernel: Kernel) -> float:
     return (_best(lambda: kernel.run(helper)) - _best(lambda: kernel.run(empty))) / KCALLS
 
 
-def _arena_fault(kernel: Kernel) -> float:
-    """Seconds of one recovered fault: a kfunc reads fresh arena pages, then the same pages again."""
-    kfunc = Insn(_CALL, 0, bpf.BPF_PSEUDO_KFUNC_CALL, 0, kfunc_ids(kernel.types.btf)["bpf_kfunc_arena_read"])
+def _arena_reads(kernel: Kernel, name: str, function: str) -> Prog:
+    """A program with a fresh arena that hands each of its pages to a kfunc."""
+    kfunc = Insn(_CALL, 0, bpf.BPF_PSEUDO_KFUNC_CALL, 0, kfunc_ids(kernel.types.btf)[function])
     body = [
         Insn(bpf.LD_IMM64, 1, bpf.BPF_PSEUDO_MAP_FD), Insn(0), Insn(bpf.BPF_ALU64 | bpf.BPF_MOV | bpf.BPF_X, 2, 7),
         Insn(bpf.BPF_ALU64 | bpf.BPF_ADD, 7, 0, 0, 4096), kfunc,
     ]  # fmt: skip
+    insns = [i.copy() for i in (*_imm64(7, ARENA_START), *_loop(body, PAGES))]
+    return _load(kernel, name, insns, "jit", arena=True)
+
+
+def _bare_fault(kernel: Kernel) -> float:
+    """Seconds of a fault that only the exception table answers, from the instruction to behind it: no kcall on the
+    way. A kfunc's copy_from_kernel_nofault() of pages that are not there, less its calls themselves."""
+    prog = _arena_reads(kernel, "bare", "bpf_kfunc_arena_read_nofault")
+    nothing = _load(kernel, "no_fault", _loop([Insn(bpf.BPF_ALU64 | bpf.BPF_MOV, 0)], PAGES), "jit")
+    kernel.run(prog)
+    return (_best(lambda: kernel.run(prog), 10) - _best(lambda: kernel.run(nothing), 10)) / PAGES
+
+
+def _arena_fault(kernel: Kernel) -> float:
+    """Seconds of one recovered fault: a kfunc reads fresh arena pages, then the same pages again."""
     times = []
-    for number in range(ROUNDS):
-        insns = [i.copy() for i in (*_imm64(7, ARENA_START), *_loop(body, PAGES))]
-        prog = _load(kernel, f"faults{number}", insns, "jit", arena=True)
+    for number in range(FAULT_ROUNDS):
+        prog = _arena_reads(kernel, f"faults{number}", "bpf_kfunc_arena_read")
         first = _best(lambda prog=prog: kernel.run(prog), 1)  # type: ignore[misc]
         times.append((first - _best(lambda prog=prog: kernel.run(prog))) / PAGES)  # type: ignore[misc]
     return min(times)
@@ -141,6 +156,8 @@ def measure(arch: str) -> list[Row]:
     scenario = Path(images.__file__).parent / "bpf" / "arena_oob.bpf.o"
     whole = min(_process("-m", "emu.cli", "run", str(scenario), "--arch", arch) for _ in range(2))
     rows.append(Row("kemu run arena_oob.bpf.o, whole process", f"{whole:.2f} s", "< 1 s", whole < 1))
+    bare = _bare_fault(kernel)
+    rows.append(Row("bare kernel fault, delivery to return", f"{bare * 1e6:.1f} us", "", None))
     fault = _arena_fault(kernel)
     rows.append(Row("recovered arena fault", f"{fault * 1e6:.0f} us", "< 100 us", fault < 100e-6))
     kcall = _kcall(kernel)

@@ -154,7 +154,7 @@ def _run_file(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace, kernel: Kernel) -> BpfObject:
-    return load_object(args.file, kernel.types.btf)
+    return load_object(args.file, kernel.types.btf, full_range=kernel.profile.ldimm64_full_range)
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -25,11 +25,12 @@ from kernel_model.bpf.arena import ArenaMap
 from kernel_model.bpf.core import Bpf
 from kernel_model.bpf.maps.base import Map
 from kernel_model.bpf.object import BpfObject, load_object
+from kernel_model.bpf.object.arena_data import populate_arena
 from kernel_model.bpf.prog import Prog, ProgLoader
 from kernel_model.bpf.program import ProgSpec
 from kernel_model.bpf.streams import BPF_STREAM_MAX_CAPACITY, Stream
 from kernel_model.console import Console
-from kernel_model.errors import KemuError, NotModelledError
+from kernel_model.errors import KemuError
 from kernel_model.golden import Golden
 from kernel_model.image import Image, load_image
 from kernel_model.irq_work import DeferredWork
@@ -100,7 +101,10 @@ class LoadedObject:
         found = self.object.variables.get(variable)
         if found is None:
             raise KemuError(f"{self.object.name}: no variable {variable!r}")
-        return self.maps[found.map_index].direct_value_addr(0) + found.offset
+        owner = self.maps[found.map_index]
+        if isinstance(owner, ArenaMap):
+            return owner.kernel_address(owner.direct_value_addr(found.offset))
+        return owner.direct_value_addr(0) + found.offset
 
     def read(self, variable: str) -> bytes:
         """Contents of a global variable."""
@@ -307,7 +311,7 @@ class Kernel:
         """
         if engine not in ("jit", "interp"):
             raise KemuError(f"unknown engine {engine!r}: known are jit, interp")
-        obj = load_object(path, self.types.btf)
+        obj = load_object(path, self.types.btf, full_range=self.profile.ldimm64_full_range)
         loaded = LoadedObject(self, obj, self.create_maps(obj), {})
         maps = loaded.maps
         for spec in obj.progs:
@@ -322,8 +326,7 @@ class Kernel:
             if isinstance(new, ArenaMap):
                 if not new.user_vm_start:
                     new.set_user_range(DEFAULT_ARENA_ADDRESS)
-                if new.spec.initial:
-                    raise NotModelledError(f"{obj.name}: global variables in the arena are not modelled")
+                populate_arena(new, self.faults)
         return maps
 
     def load_prog(

@@ -65,6 +65,12 @@ class GuestMemory:
         offset = self._offset(pa, length, "read")
         return bytes(self._u8[offset : offset + length])
 
+    def read_cstr(self, pa: int, limit: int) -> tuple[bytes, bool]:
+        """(bytes at `pa` up to the first NUL, True), or (`limit` bytes, False) where they hold none."""
+        offset = self._offset(pa, limit, "read")
+        nul = self._map.find(b"\0", offset, offset + limit)
+        return (self._map[offset:nul], True) if nul >= 0 else (self._map[offset : offset + limit], False)
+
     def write(self, pa: int, data: bytes | bytearray | memoryview) -> None:
         """Store `data` at `pa`."""
         offset = self._offset(pa, len(data), "write")

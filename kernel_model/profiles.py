@@ -42,6 +42,7 @@ class Profile:
     stream_error_limit: int | None  # kernel-origin reports per program; None: only the stream's capacity limits
     arena_rqspinlock: bool  # arena->spinlock and kfuncs callable from any context; before: one mutex, sleepable
     arena_prepopulate: bool  # page tables above the PTE level filled in at map creation
+    ldimm64_full_range: bool  # 12a1fe6e12db in v7.0: an offset into a map may be 512 MiB and more
 
 
 _V6_18 = Profile(
@@ -56,6 +57,7 @@ _V6_18 = Profile(
     stream_error_limit=None,
     arena_rqspinlock=False,
     arena_prepopulate=False,
+    ldimm64_full_range=False,
 )
 
 
@@ -71,6 +73,7 @@ _V7_0 = _derive(
     task_vma=TaskVma.MMAP_LOCK,
     stream_error_limit=None,
     arena_rqspinlock=True,
+    ldimm64_full_range=True,
 )
 _V7_1 = _derive(
     _V7_0,

@@ -11,6 +11,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from kernel_model.errors import NotModelledError
 
@@ -30,6 +32,16 @@ class Environment:
     symbol: Callable[[int], str]  # %pS: "name+0xoff/0xsize [module]", "0x..." where there is no symbol
 
 
+class _Conversion(NamedTuple):
+    """One %[flags][width][.precision][length]conversion, as written."""
+
+    flags: str
+    width: str | None
+    precision: str | None
+    length: str | None
+    kind: str
+
+
 def hash_pointer(pointer: int) -> int:
     """What %p prints instead of the address: 32 bits of a keyed hash (ptr_to_hashval()); the key never changes."""
     digest = hashlib.blake2s((pointer & _U64).to_bytes(8, "little"), key=b"kemu ptr_key", digest_size=4).digest()
@@ -39,16 +51,31 @@ def hash_pointer(pointer: int) -> int:
 def vsprintf(fmt: str, args: Sequence[int], env: Environment) -> str:
     """Format `args` (unsigned 64-bit register values) by `fmt`. Raises NotModelledError for an unknown conversion."""
     values = iter(args)
+    literals, conversions = format_decode(fmt)
     out = []
+    for literal, conversion in zip(literals, conversions, strict=False):
+        out.append(literal)
+        out.append(_convert(conversion, values, env))
+    out.append(literals[-1])
+    return "".join(out)
+
+
+@lru_cache(maxsize=256)
+def format_decode(fmt: str) -> tuple[list[str], list[_Conversion]]:
+    """The texts around the conversions of a format, one more than these, and what is known of the conversions.
+
+    Raises NotModelledError for an unknown one. Kept per format: a fault storm prints the same ones again and again.
+    """
+    literals, conversions = [], []
     position = 0
     for match in _SPEC.finditer(fmt):
-        out.append(fmt[position : match.start()])
-        out.append(_convert(match, values, env))
+        literals.append(fmt[position : match.start()])
+        conversions.append(_Conversion(*match.groups()))
         position = match.end()
-    rest = fmt[position:]
-    if "%" in rest or any("%" in piece for piece in out[::2]):
+    literals.append(fmt[position:])
+    if any("%" in piece for piece in literals):
         raise NotModelledError(f"printk format {fmt!r} has a conversion that is not modelled")
-    return "".join(out) + rest
+    return literals, conversions
 
 
 def _number(text: str | None, values: Iterator[int]) -> int | None:
@@ -60,10 +87,12 @@ def _number(text: str | None, values: Iterator[int]) -> int | None:
     return int(text)
 
 
-def _convert(match: re.Match[str], values: Iterator[int], env: Environment) -> str:
-    flags, width_text, precision_text, length, conversion = match.groups()
+def _convert(spec: _Conversion, values: Iterator[int], env: Environment) -> str:
+    flags, width_text, precision_text, length, conversion = spec
     if conversion == "%":
         return "%"
+    if conversion == "s" and not (flags or width_text or precision_text):
+        return _string(next(values, 0) & _U64, None, env)  # most conversions of a report
     width = _number(width_text, values)
     precision = _number(precision_text, values)
     left = "-" in flags
@@ -97,8 +126,7 @@ def _integer(value: int, conversion: str, length: str | None, flags: str, precis
     negative = conversion in "di" and bool(value >> (bits - 1))
     if negative:
         value = (1 << bits) - value
-    digits = {"d": f"{value}", "i": f"{value}", "u": f"{value}", "x": f"{value:x}", "X": f"{value:X}",
-              "o": f"{value:o}"}[conversion]
+    digits = format(value, "d" if conversion in "diu" else conversion)
     if precision is not None:
         digits = digits.rjust(precision, "0")
     if "#" in flags and conversion in "xXo":

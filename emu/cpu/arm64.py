@@ -12,11 +12,12 @@ import ctypes
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
-from unicorn import UC_ARCH_ARM64, UC_HOOK_INTR, UC_HOOK_MEM_INVALID, UC_MODE_ARM
+from unicorn import UC_ARCH_ARM64, UC_HOOK_INTR, UC_MODE_ARM
 from unicorn import arm64_const as ua
 
 from arch.arm64 import traps
-from emu.cpu.engine import Engine, EngineError, MemCallback, uc_reg_read, uc_reg_write
+from emu.cpu.base import BaseCpu
+from emu.cpu.engine import uc_reg_read, uc_reg_write
 from kernel_model.memory import GuestMemory
 
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -56,27 +57,20 @@ class _CpReg(ctypes.Structure):
     ]
 
 
-class Cpu:
+class Cpu(BaseCpu):
     """vCPU `number`. `on_trap(syndrome, None)` hears of every exception."""
 
+    IP, SP, RESULT = ua.UC_ARM64_REG_PC, ua.UC_ARM64_REG_SP, ua.UC_ARM64_REG_X0
+
     def __init__(self, number: int, memory: GuestMemory) -> None:
-        self.number = number
-        self.memory = memory
-        self.engine = engine = Engine(UC_ARCH_ARM64, UC_MODE_ARM, ua.UC_CPU_ARM64_MAX, memory)
-        self.trap_count = 0
-        self.on_trap: Callable[[int, int | None], None] | None = None
-        self.root = self.vbar = 0
+        super().__init__(number, memory, UC_ARCH_ARM64, UC_MODE_ARM, ua.UC_CPU_ARM64_MAX)
+        self.vbar = 0
         self.pan = True
         self._registers = {name: _CpReg(n[2], n[3], n[0], n[1], n[4], 0) for name, n in SYSREGS.items()}
         self._vbar_register = ctypes.byref(self._registers["vbar_el1"])
         self._locate()
-        engine.hook_interrupts(self._on_interrupt)
-
-        def outside(_uc: int, _kind: int, address: int, _size: int, _value: int, _user: int) -> bool:
-            engine.stop(EngineError(f"CPU {number}: access to physical {address:#x}, which is no RAM"))
-            return False
-
-        engine._add(UC_HOOK_MEM_INVALID, MemCallback(outside), 1, 0)
+        self.engine.hook_interrupts(self._on_interrupt)
+        self._hook_outside()
 
     # -- where QEMU keeps things -------------------------------------------------------------------------------------
 
@@ -163,42 +157,10 @@ class Cpu:
 
     # -- registers and running ---------------------------------------------------------------------------------------
 
-    def run(self, count: int = 0, until: int = 0) -> None:
-        """Execute from the current state until something stops the engine; `count` instructions at most, 0: no limit;
-        not beyond address `until`, 0: none. KemuError subclasses raised by hooks come out here."""
-        self.engine.start(self.ip, count, until)
-
-    def stop(self) -> None:
-        """End run() after the current instruction."""
-        self.engine.stop()
-
-    @property
-    def ip(self) -> int:
-        """PC."""
-        return self.engine.read(ua.UC_ARM64_REG_PC)
-
-    @property
-    def sp(self) -> int:
-        """SP of the current exception level."""
-        return self.engine.read(ua.UC_ARM64_REG_SP)
-
-    @property
-    def result(self) -> int:
-        """X0: what a function returned."""
-        return self.engine.read(ua.UC_ARM64_REG_X0)
-
     @property
     def fault_address(self) -> int:
         """FAR_EL1."""
         return self.read_sysreg("far_el1")
-
-    def flush_tlb(self) -> None:
-        """Forget every cached translation."""
-        self.engine.flush_tlb()
-
-    def flush_code(self) -> None:
-        """Forget every translated block: code was written from outside."""
-        self.engine.flush_code()
 
     def _write_pstate(self, value: int) -> None:
         self.engine.write(ua.UC_ARM64_REG_PSTATE, value)

@@ -11,11 +11,12 @@ import ctypes
 import struct
 from collections.abc import Callable, Sequence
 
-from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_HOOK_INSN_INVALID, UC_HOOK_MEM_INVALID, UC_MODE_64
+from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_HOOK_INSN_INVALID, UC_MODE_64
 from unicorn import x86_const as ux
 
 from arch.x86_64 import traps
-from emu.cpu.engine import Engine, EngineError, InsnCallback, InsnInvalidCallback, MemCallback
+from emu.cpu.base import BaseCpu
+from emu.cpu.engine import EngineError, InsnCallback, InsnInvalidCallback
 from kernel_model.memory import GuestMemory
 
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -39,22 +40,22 @@ class TripleFaultError(EngineError):
     """The CPU could not deliver a double fault: on hardware the machine resets."""
 
 
-class Cpu:
+class Cpu(BaseCpu):
     """vCPU `number`. `clock` gives what rdtsc reads; `on_trap(vector, error code)` hears of every exception."""
 
+    IP, SP, RESULT = ux.UC_X86_REG_RIP, ux.UC_X86_REG_RSP, ux.UC_X86_REG_RAX
+
     def __init__(self, number: int, memory: GuestMemory) -> None:
-        self.number = number
-        self.memory = memory
-        self.engine = engine = Engine(UC_ARCH_X86, UC_MODE_64, ux.UC_CPU_X86_SKYLAKE_CLIENT, memory)
-        self.trap_count = 0
-        self.on_trap: Callable[[int, int | None], None] | None = None
+        super().__init__(number, memory, UC_ARCH_X86, UC_MODE_64, ux.UC_CPU_X86_SKYLAKE_CLIENT)
+        engine = self.engine
         self.clock: Callable[[], int] = lambda: 0
-        self.gs_base = self.root = self._lstar = 0
+        self.gs_base = self._lstar = 0
         self._idt = memory.view(memory.base, 4096).cast("Q")
         self._tss = memory.view(memory.base, traps.TSS_SIZE)
         self._locate()
         engine.hook_interrupts(self._on_interrupt)
         self._hook_invalid()
+        self._hook_outside()
         self._hook_instruction(ux.UC_X86_INS_SYSCALL, self._on_syscall)
         self._hook_instruction(ux.UC_X86_INS_RDTSC, self._on_rdtsc)
 
@@ -128,42 +129,10 @@ class Cpu:
 
     # -- registers and running ---------------------------------------------------------------------------------------
 
-    def run(self, count: int = 0, until: int = 0) -> None:
-        """Execute from the current state until something stops the engine; `count` instructions at most, 0: no limit;
-        not beyond address `until`, 0: none. KemuError subclasses raised by hooks come out here."""
-        self.engine.start(self.ip, count, until)
-
-    def stop(self) -> None:
-        """End run() after the current instruction."""
-        self.engine.stop()
-
-    @property
-    def ip(self) -> int:
-        """RIP."""
-        return self.engine.read(ux.UC_X86_REG_RIP)
-
-    @property
-    def sp(self) -> int:
-        """RSP."""
-        return self.engine.read(ux.UC_X86_REG_RSP)
-
-    @property
-    def result(self) -> int:
-        """RAX: what a function returned."""
-        return self.engine.read(ux.UC_X86_REG_RAX)
-
     @property
     def fault_address(self) -> int:
         """CR2."""
         return self.engine.read(ux.UC_X86_REG_CR2)
-
-    def flush_tlb(self) -> None:
-        """Forget every cached translation."""
-        self.engine.flush_tlb()
-
-    def flush_code(self) -> None:
-        """Forget every translated block: code was written from outside."""
-        self.engine.flush_code()
 
     def _enter(self, ip: int, sp: int, arguments: Sequence[int]) -> None:
         self.engine.save()
@@ -322,7 +291,7 @@ class Cpu:
         return None
 
     def _hook_invalid(self) -> None:
-        """#UD, and accesses that page tables send outside RAM."""
+        """#UD."""
         engine = self.engine
 
         def undefined(_uc: int, _user: int) -> bool:
@@ -333,12 +302,7 @@ class Cpu:
                 engine.stop(error)
             return True
 
-        def outside(_uc: int, _kind: int, address: int, _size: int, _value: int, _user: int) -> bool:
-            engine.stop(EngineError(f"CPU {self.number}: access to physical {address:#x}, which is no RAM"))
-            return False
-
         engine._add(UC_HOOK_INSN_INVALID, InsnInvalidCallback(undefined), 1, 0)
-        engine._add(UC_HOOK_MEM_INVALID, MemCallback(outside), 1, 0)
 
     def _hook_instruction(self, instruction: int, function: Callable[[], int]) -> None:
         def callback(_uc: int, _user: int) -> int:

@@ -19,6 +19,7 @@ from kernel_model.bpf.range_tree import RangeTrees
 from kernel_model.bpf.streams import BpfStreams, ProgStreams
 from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
+from kernel_model.mm.access import GuestAddressError
 from kernel_model.vsprintf import Environment, bprintf_args, vsprintf
 
 EBADF, EINVAL, ENOENT, ENOSYS, ENOMEM = 9, 22, 2, 38, 12
@@ -81,8 +82,6 @@ class Bpf:
     # -- surroundings ------------------------------------------------------------------------------------------------
 
     def _string(self, address: int) -> bytes | None:
-        from kernel_model.mm.access import GuestAddressError
-
         try:
             return bytes(self._host.space.read_cstr(address))
         except GuestAddressError:

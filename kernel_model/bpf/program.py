@@ -74,6 +74,7 @@ class MapSpec:
     btf_key_type_id: int = 0
     btf_value_type_id: int = 0
     initial: bytes | None = None  # contents of a global-data section; for an arena: of its .addr_space.1 globals
+    initial_offset: int = 0  # bytes into an arena
     section: str | None = None  # ".data", ".rodata", ".bss", ... for global data
     readonly: bool = False  # .rodata and .kconfig: frozen after load
 
@@ -118,6 +119,8 @@ class ProgSpec:
     line_info: list[LineInfo] = field(default_factory=list)
     subprogs: list[tuple[str, int]] = field(default_factory=list)  # (name, first slot), main first
     license: str = ""
+    poisoned: dict[int, str] = field(default_factory=dict)  # slot -> the CO-RE relocation that failed there
+    externs: list[str] = field(default_factory=list)  # the object's, in libbpf's order: unresolved kfuncs count in it
 
 
 @dataclass(slots=True)

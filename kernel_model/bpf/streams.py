@@ -51,13 +51,18 @@ class Stream:
     def read(self, length: int) -> bytes:
         """bpf_stream_read(): up to `length` bytes, consumed; empty where there are none."""
         out = bytearray()
-        while self._elements and len(out) < length:
-            first = self._elements[0]
+        elements = self._elements
+        while elements and not self._consumed and len(out) + len(elements[0]) <= length:
+            first = elements.popleft()  # whole elements, which is nearly all of them
+            out += first
+            self._capacity -= len(first)
+        while elements and len(out) < length:
+            first = elements[0]
             take = first[self._consumed : self._consumed + length - len(out)]
             out += take
             self._consumed += len(take)
             if self._consumed == len(first):
-                self._elements.popleft()
+                elements.popleft()
                 self._consumed = 0
                 self._capacity -= len(first)
         return bytes(out)

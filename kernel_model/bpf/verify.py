@@ -1,15 +1,17 @@
 """From a program to the verifier's verdict in the loader's terms.
 
-Mirrors the call of bpf_check() in bpf_prog_load() (kernel/bpf/syscall.c).
+Mirrors the call of bpf_check() in bpf_prog_load() (kernel/bpf/syscall.c), and what libbpf's bpf_object_load_prog()
+does about a refusal.
 """
 
 from __future__ import annotations
 
 from kernel_model.bpf.fixups import Function, Slot
 from kernel_model.bpf.maps.base import Map
+from kernel_model.bpf.object.log_fixup import fixup_verifier_log
 from kernel_model.bpf.prog import Verdict
 from kernel_model.bpf.program import ProgSpec
-from kernel_model.bpf.verifier import bpf_check
+from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.bpf.verifier.regs import PTR_TO_ARENA
 from kernel_model.profiles import Profile
 from kernel_model.types import Btf
@@ -18,11 +20,35 @@ from kernel_model.types import Btf
 def verify(
     spec: ProgSpec, maps: list[Map], btf: Btf | None, vmlinux: Btf, profile: Profile, log_level: int, arch_name: str
 ) -> Verdict:
-    """Run the verifier. Raises VerifierRejected with the kernel's log where the program is refused."""
-    verified = bpf_check(spec, maps, btf, vmlinux, profile, log_level, arch_name=arch_name)
+    """Run the verifier. Raises VerifierRejected with the kernel's log as libbpf prints it where it is refused."""
+    try:
+        verified = bpf_check(spec, maps, btf, vmlinux, profile, log_level, arch_name=arch_name)
+    except VerifierRejected as rejected:
+        raise _explained(rejected, spec, maps, btf, vmlinux, profile, arch_name) from None
     slots = [
         Slot(aux.seen, arena_access=aux.ptr_type == PTR_TO_ARENA, needs_zext=aux.needs_zext)
         for aux in verified.insn_aux
     ]
     functions = [Function(s.name, s.start, s.end, (s.stack_depth + 7) & ~7) for s in verified.subprogs]
     return Verdict(slots, functions, verified.arena_map, verified.kfunc_names, verified.log)
+
+
+def _explained(
+    rejected: VerifierRejected, spec: ProgSpec, maps: list[Map], btf: Btf | None, vmlinux: Btf, profile: Profile,
+    arch_name: str,
+) -> VerifierRejected:
+    """The refusal with libbpf's words for calls that it poisoned itself; without a log libbpf tries again with one."""
+    if not rejected.reason.startswith("invalid func unknown#"):
+        return rejected
+    log = rejected.log
+    if rejected.reason not in log:
+        try:
+            bpf_check(spec, maps, btf, vmlinux, profile, 1, arch_name=arch_name)
+        except VerifierRejected as again:
+            log = again.log
+    fixed = fixup_verifier_log(log, spec)
+    if fixed == log:
+        return rejected
+    before = set(log.split("\n"))
+    reason = [line for line in fixed.split("\n") if line not in before][-1]
+    return VerifierRejected(rejected.errno, spec.name, reason, fixed if log is rejected.log else rejected.log)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from arch.interface import PAGE_SIZE
+from arch.interface import PAGE_SHIFT, PAGE_SIZE
 from kernel_model.errors import KemuError
 from kernel_model.mm.init_mm import KERNEL_HALF, InitMm
 
@@ -22,15 +22,19 @@ class GuestAddressError(KemuError):
 
 
 class KernelSpace:
-    """Reads and writes at kernel virtual addresses: direct map at once, everything else by a walk of init_mm."""
+    """Reads and writes at kernel virtual addresses.
 
-    __slots__ = ("_base", "_end", "_memory", "_read_pa", "_root", "_start", "_walk")
+    Direct map and kernel image are linear (__phys_addr(), __kimg_to_phys()), everything else is a walk of init_mm.
+    """
+
+    __slots__ = ("_base", "_end", "_image", "_memory", "_read_pa", "_root", "_start", "_walk")
 
     def __init__(self, init_mm: InitMm) -> None:
         self._walk = init_mm.pgtable.translate
         self._root = init_mm.pgd
         self._read_pa = init_mm.memory.read_u64
         self._memory = init_mm.memory
+        self._image = init_mm.image_pages
         self._start = init_mm.phys_to_virt(init_mm.memory.base)
         self._end = self._start + init_mm.memory.size
         self._base = init_mm.memory.base
@@ -39,6 +43,9 @@ class KernelSpace:
         """Physical address of `va`. GuestAddressError where nothing is mapped."""
         if self._start <= va < self._end:
             return va - self._start + self._base
+        page = self._image.get(va >> PAGE_SHIFT)
+        if page is not None:
+            return page + va % PAGE_SIZE
         pa = self._walk(self._read_pa, self._root, va) if va >= KERNEL_HALF else None
         if pa is None:
             raise GuestAddressError(va, what)
@@ -56,6 +63,8 @@ class KernelSpace:
         """`length` bytes at `va`."""
         if self._start <= va and va + length <= self._end:
             return self._memory.read(va - self._start + self._base, length)
+        if va % PAGE_SIZE + length <= PAGE_SIZE and length:
+            return self._memory.read(self.translate(va, "read"), length)
         return b"".join(self._memory.read(pa, n) for _, pa, n in self._spans(va, length, "read"))
 
     def write(self, va: int, data: bytes | bytearray | memoryview) -> None:
@@ -75,11 +84,11 @@ class KernelSpace:
         """Bytes at `va` up to the first NUL, at most `limit`."""
         out = b""
         while len(out) < limit:
-            chunk = self.read(va + len(out), min(limit - len(out), PAGE_SIZE - (va + len(out)) % PAGE_SIZE))
-            nul = chunk.find(0)
-            if nul >= 0:
-                return out + chunk[:nul]
-            out += chunk
+            n = min(limit - len(out), PAGE_SIZE - (va + len(out)) % PAGE_SIZE)
+            text, ended = self._memory.read_cstr(self.translate(va + len(out), "read"), n)
+            out += text
+            if ended:
+                break
         return out
 
     def _read(self, va: int, size: int) -> int:

@@ -39,6 +39,7 @@ class InitMm:
         self.pages = pages
         self.tree = PageTableTree(memory, pgtable, pages, owner="init_mm page tables")
         self.flush_tlb_kernel_range: FlushRange = _no_flush
+        self.image_pages: dict[int, int] = {}  # page number -> physical page address: what map_image() has mapped
         self._direct_start = layout.page_offset + memory.base - layout.phys_base
         self._direct_end = self._direct_start + memory.size
 
@@ -100,6 +101,8 @@ class InitMm:
     def map_image(self, va: int, pa: int, size: int, prot: Prot) -> None:
         """Map part of the kernel image: whole pages, permissions of its section; 2 MiB blocks where aligned."""
         self.tree.map_range(va, pa, size, prot, early=True)
+        numbers = range(va >> PAGE_SHIFT, va + size >> PAGE_SHIFT)
+        self.image_pages.update(zip(numbers, range(pa, pa + size, 1 << PAGE_SHIFT), strict=True))
 
     # -- later mappings ----------------------------------------------------------------------------------------------
 
@@ -116,6 +119,8 @@ class InitMm:
     def unmap_kernel_range(self, va: int, size: int) -> list[int]:
         """vunmap_range(): clear [va, va + size), flush, and return the pfns that were mapped, ascending by address."""
         cleared = self.tree.unmap_range(va, size)
+        for page, _ in cleared:
+            self.image_pages.pop(page >> PAGE_SHIFT, None)
         if cleared:
             self.flush_tlb_kernel_range(va, va + size)
         return [self.pgtable.pa(entry) >> PAGE_SHIFT for _, entry in cleared if self.pgtable.present(entry)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from kernel_model.errors import ObjectFileError
@@ -59,12 +59,16 @@ _ENUMERATOR = struct.Struct("<Ii")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A struct or union member; `bit_offset` from the start, `bitfield_size` 0 unless it is a bitfield."""
+    """A struct or union member; `bit_offset` from the start, `bitfield_size` 0 unless it is a bitfield.
+
+    `by_type`: the struct does not say so itself (kind_flag 0), its INT does; CO-RE knows no such bitfields.
+    """
 
     name: str
     type_id: int
     bit_offset: int
-    bitfield_size: int
+    bitfield_size: int  # bits
+    by_type: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +215,10 @@ class Btf:
             found = self._cache[type_id] = self._decode(type_id, self._offsets[index])
         return found
 
+    def mark_static(self, func_id: int) -> None:
+        """Make the FUNC's linkage BTF_FUNC_STATIC, for whoever reads this BTF from now on."""
+        self._cache[func_id] = replace(self.type(func_id), vlen=0)
+
     def _decode(self, type_id: int, at: int) -> BtfType:
         name_off, info, size_or_type = _TYPE.unpack_from(self._types, at)
         kind, vlen, flag = Kind(info >> 24 & 0x1F), info & 0xFFFF, bool(info >> 31)
@@ -229,8 +237,10 @@ class Btf:
             members = []
             for i in range(vlen):
                 name, type_id, offset = _THREE.unpack_from(data, at + 12 * i)
-                bits = offset >> 24 if flag else 0
-                members.append(Member(string(name), type_id, offset & 0xFFFFFF if flag else offset, bits))
+                if flag:
+                    members.append(Member(string(name), type_id, offset & 0xFFFFFF, offset >> 24))
+                else:
+                    members.append(Member(string(name), type_id, *self._old_bitfield(type_id, offset)))
             return 0, tuple(members)
         if kind is Kind.ENUM:
             out = []
@@ -252,6 +262,31 @@ class Btf:
             return 0, tuple(_THREE.unpack_from(data, at + 12 * i) for i in range(vlen))
         return 0, ()
 
+    def _old_bitfield(self, type_id: int, offset: int) -> tuple[int, int, bool]:
+        """(bit offset, bits of the bitfield or 0, by its type) of a member where kind_flag is 0.
+
+        A bitfield then is an INT that has fewer bits than its bytes hold (btf_type_int_is_regular()) or that does
+        not begin on a byte; BTF_INT_OFFSET() counts on top of the member's offset. Looks at raw words: a damaged
+        struct may have itself for a member.
+        """
+        for _ in range(MAX_RESOLVE_DEPTH):
+            if not 0 < type_id < self.type_count:
+                break
+            owner = self if type_id >= self._first or self.base is None else self.base
+            at = owner._offsets[type_id - owner._first]
+            _, info, size_or_type = _TYPE.unpack_from(owner._types, at)
+            kind = info >> 24 & 0x1F
+            if kind == Kind.INT:
+                word = _U32.unpack_from(owner._types, at + 12)[0]
+                inner, bits = word >> 16 & 0xFF, word & 0xFF
+                if inner or offset % 8 or bits != size_or_type * 8:
+                    return offset + inner, bits, True
+                break
+            if kind not in MODIFIERS:
+                break
+            type_id = size_or_type
+        return offset, 0, False
+
     # -- looking things up -------------------------------------------------------------------------------------------
 
     def _names(self) -> dict[int, list[int]]:
@@ -263,10 +298,10 @@ class Btf:
                 index.setdefault(name_at(types, at)[0], []).append(self._first + i)
         return self._by_name
 
-    def _string_offsets(self, name: str) -> Iterator[int]:
+    def _offsets_of(self, wanted: bytes) -> Iterator[int]:
+        """String offsets at which the bytes `wanted` stand; a name may be the end of another one."""
         if self.base is not None:
-            yield from self.base._string_offsets(name)
-        wanted = name.encode() + b"\0"
+            yield from self.base._offsets_of(wanted)
         at = self._strings.find(wanted)
         while at >= 0:
             yield self._first_string + at
@@ -276,9 +311,17 @@ class Btf:
         """Every type called `name`, of `kinds` if given, in order of id."""
         out = self.base.find_all(name, *kinds) if self.base is not None else []
         names = self._names()
-        ids = [i for offset in self._string_offsets(name) for i in names.get(offset, ())]
+        ids = [i for offset in self._offsets_of(name.encode() + b"\0") for i in names.get(offset, ())]
         found = (self.type(i) for i in sorted(ids))
         return out + [t for t in found if t.name == name and (not kinds or t.kind in kinds)]
+
+    def find_prefixed(self, prefix: str, *kinds: Kind) -> list[BtfType]:
+        """Every type whose name begins with `prefix`, of `kinds` if given, in order of id."""
+        out = self.base.find_prefixed(prefix, *kinds) if self.base is not None else []
+        names = self._names()
+        ids = [i for offset in self._offsets_of(prefix.encode()) for i in names.get(offset, ())]
+        found = (self.type(i) for i in sorted(ids))
+        return out + [t for t in found if not kinds or t.kind in kinds]
 
     def find(self, name: str, *kinds: Kind) -> BtfType | None:
         """btf_find_by_name_kind(): the first of find_all()."""
@@ -327,5 +370,5 @@ class Btf:
                 continue
             found = self._find_member(inner, name, seen, depth + 1)
             if found is not None:
-                return Member(name, found.type_id, member.bit_offset + found.bit_offset, found.bitfield_size)
+                return replace(found, bit_offset=member.bit_offset + found.bit_offset)
         return None

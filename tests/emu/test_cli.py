@@ -52,6 +52,18 @@ def test_verify_at_level_2_shows_the_walk(capsys: pytest.CaptureFixture[str]) ->
     assert out.splitlines()[-2].split() == ["arena_other.bpf.o", "where", "success", "8"]
 
 
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_verify_says_what_libbpf_poisoned(level: str, capsys: pytest.CaptureFixture[str]) -> None:
+    poison = BPF.parents[1] / "tests" / "kernel_model" / "bpf" / "object" / "data" / "poison.bpf.o"
+    assert main(["verify", "-l", level, str(poison)]) == 1
+    out = capsys.readouterr().out
+    core = "failed to resolve CO-RE relocation <byte_off> [2] struct not_in_any_kernel.y (0:1 @ offset 4)"
+    kfunc = "kfunc 'a_missing_kfunc' is referenced but wasn't resolved"
+    assert f"failure ({core})" in out and f"failure ({kfunc})" in out and "unknown#" not in out
+    assert (f"\n0: <invalid CO-RE relocation>\n{core}\nprocessed 1 insns" in out) == (level == "1")
+    assert (f"\n0: <invalid kfunc call>\n{kfunc}\nprocessed 1 insns" in out) == (level == "1")
+
+
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_dumps(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(BPF / "arena_oob.bpf.o")

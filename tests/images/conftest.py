@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from arch.arm64.pgtable import PGTABLE as ARM64
-from arch.interface import Layout, Prot
+import arch as arches
+from arch.interface import Prot
 from arch.x86_64 import traps as x86_traps
-from arch.x86_64.pgtable import PGTABLE as X86
 from emu.cpu.arm64 import Cpu as Arm64Cpu
 from emu.cpu.x86_64 import Cpu as X86Cpu
 from images import build
@@ -24,12 +23,7 @@ from kernel_model.mm.pgtable import PageTableTree
 from kernel_model.mm.vmalloc import VM_SPARSE, VM_USERMAP, Vmalloc
 from kernel_model.types import Btf, Types
 
-LAYOUTS = {
-    "x86_64": Layout(0, 0xFFFF888000000000, 0xFFFFC90000000000, 0xFFFFE8FFFFFFFFFF, 0xFFFFEA0000000000,
-                     0xFFFFFFFF81000000, 0x1000000, 0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000, 0x7FFFFFFFF000),
-    "arm64": Layout(0x40000000, 0xFFFF000000000000, 0xFFFF800084000000, 0xFFFFFDFFBFFF0000, 0xFFFFFDFFC0000000,
-                    0xFFFF800080000000, 0x41000000, 0xFFFF80007C000000, 0xFFFF800080000000, 1 << 48),
-}  # fmt: skip
+LAYOUTS = {name: arches.get(name).layout for name in ("x86_64", "arm64")}
 JIT_TEXT = {"x86_64": 0xFFFFFFFFC0400000, "arm64": 0xFFFF80007C400000}
 USER_PAGE = 0x10000000
 KERN_VM_SIZE = (4 << 30) + 0x10000
@@ -116,7 +110,7 @@ class BareGuest:
 
 
 def _load(arch: str, memory: GuestMemory) -> tuple[Any, dict[str, int], list[tuple[int, int, str]], bytes]:
-    layout, pgtable = LAYOUTS[arch], {"x86_64": X86, "arm64": ARM64}[arch]
+    layout, pgtable = arches.get(arch).layout, arches.get(arch).pgtable
     with (build.ROOT / f"vmlinux.{arch}").open("rb") as stream:
         elf = ELFFile(stream)
         loads = [s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD" and s["p_memsz"]]

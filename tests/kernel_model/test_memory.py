@@ -60,3 +60,12 @@ def test_views_and_arrays_do_not_copy(ram):
 def test_ram_is_whole_pages():
     with pytest.raises(PhysicalAddressError, match="page size"):
         GuestMemory(4097)
+
+
+def test_strings_end_at_the_first_nul_or_at_the_limit(ram):
+    ram.write(ram.end - 8, b"abc\0defg")
+    assert ram.read_cstr(ram.end - 8, 8) == (b"abc", True)
+    assert ram.read_cstr(ram.end - 8, 3) == (b"abc", False)
+    assert ram.read_cstr(ram.end - 4, 4) == (b"defg", False)
+    with pytest.raises(PhysicalAddressError):
+        ram.read_cstr(ram.end - 4, 5)

@@ -2,7 +2,7 @@
 
 Mirrors tools/lib/bpf/relo_core.c: candidates have the same name up to `___flavor`; a spec is walked by member names;
 all candidates that match must agree; an instruction without a target is poisoned, which only matters where a program
-runs into it. Leaves out types of the kernel that have a flavor in their own name.
+runs into it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from kernel_model.bpf.object.btf_ext import CoreRelo
 from kernel_model.bpf.object.core_match import ENUMS, essential_name, fields_are_compat, types_match
 from kernel_model.errors import ObjectFileError
 from kernel_model.types import Btf, BtfType, Kind
+from kernel_model.types.btf import Member
 
 (FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, FIELD_SIGNED, FIELD_LSHIFT_U64, FIELD_RSHIFT_U64, TYPE_ID_LOCAL,
  TYPE_ID_TARGET, TYPE_EXISTS, TYPE_SIZE, ENUMVAL_EXISTS, ENUMVAL_VALUE, TYPE_MATCHES) = range(13)
@@ -21,6 +22,8 @@ _TYPE_BASED = frozenset({TYPE_ID_TARGET, TYPE_EXISTS, TYPE_SIZE, TYPE_MATCHES})
 _ENUM_BASED = frozenset({ENUMVAL_EXISTS, ENUMVAL_VALUE})
 POISON_IMM = 0xBAD2310  # 195896080: what libbpf makes an unresolvable instruction call
 MAX_SPEC_LEN = 64
+KIND_NAMES = ("byte_off", "byte_sz", "field_exists", "signed", "lshift_u64", "rshift_u64", "local_type_id",
+              "target_type_id", "type_exists", "type_size", "enumval_exists", "enumval_value", "type_matches")
 _SIZE_CODES = {1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18}
 _SIZE_MASK = 0x18
 
@@ -50,12 +53,18 @@ class Resolved:
     fits: bool = True
 
 
+def _bitfield(member: Member) -> int:
+    """btf_member_bitfield_size(): 0 in structs without kind_flag."""
+    return 0 if member.by_type else member.bitfield_size
+
+
 class Relocator:
     """Computes the CO-RE relocations of one object against one kernel."""
 
     def __init__(self, local: Btf, target: Btf) -> None:
         self._local = local
         self._target = target
+        self._found: dict[tuple[str, bool | Kind], list[BtfType]] = {}
 
     def _bad(self, relo: CoreRelo, cause: str) -> ObjectFileError:
         return ObjectFileError(f"{self._local.name}: section .BTF.ext: CO-RE relocation {self.describe(relo)}: {cause}")
@@ -64,6 +73,21 @@ class Relocator:
         """`struct name (0:1, kind 0)` for messages."""
         local = self._local.type(relo.type_id)
         return f"{local.kind.name.lower()} {local.name or '<anon>'} ({relo.access}, kind {relo.kind})"
+
+    def format_spec(self, relo: CoreRelo) -> str:
+        """bpf_core_format_spec() of the program's side: `<byte_off> [5] struct s.member (0:1 @ offset 8)`."""
+        btf, local, access = self._local, self._local.type(relo.type_id), self._access(relo)
+        text = f"<{KIND_NAMES[relo.kind]}> [{relo.type_id}] {local.kind.name.lower()} {local.name or '<anon>'}"
+        if relo.kind in _TYPE_BASED or relo.kind == TYPE_ID_LOCAL:
+            return text
+        if relo.kind in _ENUM_BASED:
+            name, value = btf.resolve(local.id).values[access[0]]
+            return f"{text}::{name} = {value}"
+        path, spot = self._walk_local(relo, local.id, access)
+        for number, (step, _) in enumerate(path):
+            text += f".{step}" if isinstance(step, str) else f"[{step}]" if number or step else ""
+        byte, bit = divmod(spot.bit_offset, 8)
+        return f"{text} ({relo.access} @ offset {byte}{f'.{bit}' if bit else ''})"
 
     def resolve(self, relo: CoreRelo) -> Resolved:
         """What becomes of the relocation; ObjectFileError where the record is damaged or the kernel is ambiguous."""
@@ -90,8 +114,14 @@ class Relocator:
         return [int(part) for part in parts]
 
     def _candidates(self, local: BtfType) -> list[BtfType]:
+        """bpf_core_find_cands(): a flavor counts for nothing in the program's name, nor in the kernel's."""
         kinds = ENUMS if local.kind in ENUMS else {local.kind}
-        return self._target.find_all(essential_name(local.name), *sorted(kinds))
+        name = essential_name(local.name)
+        key = name, local.kind in ENUMS or local.kind
+        if key not in self._found:
+            found = self._target.find_all(name, *sorted(kinds)) + self._target.find_prefixed(name + "___", *kinds)
+            self._found[key] = sorted((t for t in found if essential_name(t.name) == name), key=lambda t: t.id)
+        return self._found[key]
 
     def _agreed(self, relo: CoreRelo, results: list[Resolved]) -> Resolved:
         for other in results[1:]:
@@ -146,7 +176,7 @@ class Relocator:
                 if index >= current.vlen:
                     raise self._bad(relo, f"member {index} of {current.name} does not exist")
                 member = current.members[index]
-                offset, bitfield, type_id = offset + member.bit_offset, member.bitfield_size, member.type_id
+                offset, bitfield, type_id = offset + member.bit_offset, _bitfield(member), member.type_id
                 element = False
                 if member.name:
                     path.append((member.name, type_id))
@@ -170,7 +200,7 @@ class Relocator:
                 member = btf.find_member(current, step) if current.kind in (Kind.STRUCT, Kind.UNION) else None
                 if member is None or not fields_are_compat(self._local, local_id, btf, member.type_id):
                     return None
-                offset, bitfield, type_id = offset + member.bit_offset, member.bitfield_size, member.type_id
+                offset, bitfield, type_id = offset + member.bit_offset, _bitfield(member), member.type_id
                 element = False
                 continue
             if current.kind is not Kind.ARRAY:
@@ -238,6 +268,11 @@ class Relocator:
 def _poison(insns: list[Insn], index: int) -> None:
     for slot in range(index, index + (2 if insns[index].is_ld_imm64 and index + 1 < len(insns) else 1)):
         insns[slot] = Insn(BPF_JMP | BPF_CALL, 0, 0, 0, POISON_IMM)
+
+
+def is_poison(insn: Insn) -> bool:
+    """True for what bpf_core_poison_insn() leaves."""
+    return insn.code == BPF_JMP | BPF_CALL and not insn.src and insn.imm == POISON_IMM
 
 
 def patch(insns: list[Insn], index: int, result: Resolved) -> str | None:

@@ -21,6 +21,7 @@ SHT_PROGBITS, SHT_SYMTAB, SHT_NOBITS, SHT_REL = 1, 2, 8, 9
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION = 0, 1, 2, 3
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+STV_INTERNAL, STV_HIDDEN = 1, 2
 SHN_UNDEF = 0
 R_BPF_64_64, R_BPF_64_32 = 1, 10
 
@@ -35,6 +36,7 @@ class Symbol:
     kind: int
     bind: int
     section: int
+    visibility: int = 0  # STV_*
 
 
 @dataclass(slots=True)
@@ -134,11 +136,11 @@ def _symbols(reader: _Reader, sections: list[Section], raw: list[tuple[int, ...]
         raise reader.bad(f"section {table.name}: corrupt symbol table")
     strings = sections[link].data
     out = []
-    for name_at, info, _, index, value, size in _SYM.iter_unpack(table.data):
+    for name_at, info, other, index, value, size in _SYM.iter_unpack(table.data):
         name = reader.string(strings, name_at, f"section {table.name}") if name_at else ""
         if info & 15 == STT_SECTION and index < len(sections):
             name = sections[index].name
-        out.append(Symbol(name, value, size, info & 15, info >> 4, index))
+        out.append(Symbol(name, value, size, info & 15, info >> 4, index, other & 3))
     return out
 
 

@@ -31,8 +31,10 @@ from kernel_model.errors import NotModelledError, ObjectFileError
 from kernel_model.types import Btf, Kind
 
 _CALL = BPF_JMP | BPF_CALL
+PAGE_SIZE = 4096
 MAX_SUBPROGS = 256  # BPF_MAX_SUBPROGS: the kernel refuses more
-UNRESOLVED_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE: a weak kfunc that the kernel lacks
+UNRESOLVED_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE plus the extern's index: a weak kfunc the kernel lacks
+BTF_FUNC_GLOBAL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,12 @@ class _Function:
     section: elf.Section
     start: int  # first slot in the section
     insns: list[Insn]
+    poisoned: dict[int, str] = field(default_factory=dict)  # slot -> relocation
 
 
 class _Loader:
-    def __init__(self, name: str, data: bytes, target: Btf) -> None:
+    def __init__(self, name: str, data: bytes, target: Btf, full_range: bool) -> None:
+        self.full_range = full_range
         self.elf = elf.parse(name, data)
         self.name = name
         self.target = target
@@ -87,7 +91,12 @@ class _Loader:
         self.maps: list[MapSpec] = []
         self.map_by_symbol: dict[str, int] = {}
         self.map_by_section: dict[int, int] = {}
+        self.data_offset: dict[int, int] = {}  # section -> where in its map it begins, where not at 0
         self._collect_maps()
+        self.externs = sorted({
+            s.name for s in self.elf.symbols
+            if s.name and s.section == elf.SHN_UNDEF and s.bind != elf.STB_LOCAL and s.kind == elf.STT_NOTYPE
+        })
         self.functions: dict[int, list[_Function]] = {}
         self._collect_functions()
         self._apply_core()
@@ -130,15 +139,26 @@ class _Loader:
                     continue
                 self.map_by_section[section.index] = len(self.maps)
                 self.maps.append(maps.data_map(self.elf, self.btf, section, self.object_name))
-            elif section.name.startswith(".addr_space.1") and section.kind in (elf.SHT_PROGBITS, elf.SHT_NOBITS):
+            elif section.name == ".addr_space.1" and section.kind == elf.SHT_PROGBITS and section.data:
                 self._arena_globals(section)
 
     def _arena_globals(self, section: elf.Section) -> None:
-        arena = next((i for i, m in enumerate(self.maps) if m.type == MapType.ARENA), None)
-        if arena is None:
-            raise self.bad(section, "global arena variables need an arena map")
-        self.map_by_section[section.index] = arena
-        self.maps[arena].initial = section.data
+        """init_arena_map_data(), and where bpf_object__relocate() puts the variables: whole pages at the end of the
+        arena since libbpf 1.7, at its start on kernels that do not take such an offset."""
+        arenas = [i for i, m in enumerate(self.maps) if m.type == MapType.ARENA]
+        if not arenas:
+            raise self.bad(section, "to use global __arena variables the ARENA map should be explicitly declared")
+        if len(arenas) > 1:
+            other = self.maps[arenas[1]].name
+            raise self.bad(section, f"only single ARENA map is supported (map '{other}' is also ARENA)")
+        arena = self.maps[arenas[0]]
+        room, needed = arena.max_entries * PAGE_SIZE, (len(section.data) + PAGE_SIZE - 1) & -PAGE_SIZE
+        if needed > room:
+            raise self.bad(section, f"declared ARENA map size ({room}) is too small to hold global __arena variables "
+                                    f"of size {len(section.data)}")
+        self.map_by_section[section.index] = arenas[0]
+        self.data_offset[section.index] = room - needed if self.full_range else 0
+        arena.initial, arena.initial_offset = section.data, self.data_offset[section.index]
 
     # -- functions ---------------------------------------------------------------------------------------------------
 
@@ -158,10 +178,21 @@ class _Loader:
                     raise self.bad(section, f"function {symbol.name!r} is outside the section")
                 if symbol.bind == elf.STB_LOCAL and section.name != ".text":
                     raise self.bad(section, f"program '{symbol.name}' is static and not supported")
+                if section.name == ".text" and symbol.bind != elf.STB_LOCAL:
+                    self._hide(symbol)
                 start = symbol.value // 8
                 found.append(_Function(symbol.name, section, start, insns[start : start + symbol.size // 8]))
             found.sort(key=lambda f: f.start)
             self.functions[section.index] = found
+
+    def _hide(self, symbol: elf.Symbol) -> None:
+        """A global subprogram that is __hidden is static for the verifier, which then knows its callers' arguments."""
+        if self.btf is None or symbol.visibility not in (elf.STV_HIDDEN, elf.STV_INTERNAL):
+            return
+        for func in self.btf.find_all(symbol.name, Kind.FUNC):
+            if func.vlen == BTF_FUNC_GLOBAL:
+                self.btf.mark_static(func.id)
+                break
 
     def _function_at(self, section: int, slot: int, where: str) -> _Function:
         for function in self.functions.get(section, ()):
@@ -181,6 +212,8 @@ class _Loader:
                         if relo.insn_off % 8:
                             raise self.bad(".BTF.ext", f"CO-RE relocation at {relo.insn_off}: not an instruction")
                         wrong = core_relo.patch(function.insns, index, relocator.resolve(relo))
+                        if core_relo.is_poison(function.insns[index]):
+                            function.poisoned[index] = relocator.format_spec(relo)
                         if wrong is not None:
                             what = f"CO-RE relocation {relocator.describe(relo)} at {relo.insn_off}"
                             raise self.bad(function.section, f"{what}: {wrong}")
@@ -225,7 +258,7 @@ class _Loader:
             insns[slot + 1].imm = 0
             return None
         if symbol.section in self.map_by_section:
-            offset = s32(symbol.value + insn.imm)
+            offset = s32(symbol.value + insn.imm + self.data_offset.get(symbol.section, 0))
             insn.src, insn.imm = BPF_PSEUDO_MAP_VALUE, self.map_by_section[symbol.section]
             insns[slot + 1].imm = offset
             return None
@@ -256,7 +289,9 @@ class _Loader:
         if found is not None:
             insn.src, insn.imm, insn.off = BPF_PSEUDO_KFUNC_CALL, found.id, 0
         elif symbol.bind == elf.STB_WEAK:
-            insn.src, insn.imm, insn.off = 0, UNRESOLVED_KFUNC_BASE, 0
+            if symbol.name not in self.externs:
+                raise self.bad(function.section, f"call of '{symbol.name}', which is no extern")
+            insn.src, insn.imm, insn.off = 0, UNRESOLVED_KFUNC_BASE + self.externs.index(symbol.name), 0
         else:
             raise self.bad(function.section, f"extern (func ksym) '{symbol.name}': not found in kernel or module BTFs")
         return None
@@ -281,7 +316,7 @@ class _Loader:
             raise self.bad(section, "no program type belongs to this name")
         row, attach_to = found
         spec = ProgSpec(entry.name, section, row.type, [], row.attach_type, attach_to, row.sleepable, autoload,
-                        license=self.license)
+                        license=self.license, externs=self.externs)
         self._append(spec, entry, {})
         return spec
 
@@ -297,6 +332,7 @@ class _Loader:
         references = self._relocate(copy)
         spec.insns.extend(copy.insns)
         spec.subprogs.append((function.name, base))
+        spec.poisoned.update((base + slot, text) for slot, text in function.poisoned.items())
         self._infos(spec, function, base)
         for slot, (target, by_address) in sorted(references.items(), key=lambda item: item[0]):
             at = placed.get((target.section.index, target.start))
@@ -324,13 +360,17 @@ class _Loader:
         for symbol in self.elf.symbols:
             named = symbol.name and symbol.kind in (elf.STT_OBJECT, elf.STT_NOTYPE)
             if named and symbol.section in self.map_by_section:
-                out[symbol.name] = Variable(self.map_by_section[symbol.section], symbol.value, symbol.size)
+                offset = symbol.value + self.data_offset.get(symbol.section, 0)
+                out[symbol.name] = Variable(self.map_by_section[symbol.section], offset, symbol.size)
         return out
 
 
-def load_object(source: str | Path | bytes, target_btf: Btf, name: str | None = None) -> BpfObject:
+def load_object(
+    source: str | Path | bytes, target_btf: Btf, name: str | None = None, *, full_range: bool = True
+) -> BpfObject:
     """Open a BPF object: `source` a path or the file's bytes, `target_btf` the kernel's types.
 
+    `full_range`: the kernel takes any offset into a map (libbpf's feature "full range LDIMM64 support").
     Raises ObjectFileError naming file, section and cause, NotModelledError for conventions that kemu lacks.
     """
     if isinstance(source, bytes):
@@ -341,7 +381,7 @@ def load_object(source: str | Path | bytes, target_btf: Btf, name: str | None = 
             data = Path(source).read_bytes()
         except OSError as error:
             raise ObjectFileError(f"{title}: {error.strerror}") from None
-    loader = _Loader(title, data, target_btf)
+    loader = _Loader(title, data, target_btf, full_range)
     progs = loader.programs()
     if not progs:
         raise ObjectFileError(f"{title}: the object has no programs")

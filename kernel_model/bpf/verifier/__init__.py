@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from kernel_model.bpf.program import MapType, ProgSpec
 from kernel_model.bpf.verifier import calls, cfg, check, liveness
 from kernel_model.bpf.verifier.btfview import BtfView
-from kernel_model.bpf.verifier.env import Env
+from kernel_model.bpf.verifier.env import MAX_VAR_OFF, Env
 from kernel_model.bpf.verifier.errors import Reject, VerifierRejected
 from kernel_model.bpf.verifier.result import Stats, VerifiedProg, VerifierMap
 from kernel_model.profiles import Profile
 from kernel_model.types import Btf
 
+PAGE_SIZE = 4096
 __all__ = ["VerifiedProg", "VerifierRejected", "bpf_check"]
 
 
@@ -94,13 +95,26 @@ def _use_maps(env: Env) -> None:
             env.used_maps.append(insn.imm)
         env.aux[idx].map_index = insn.imm
         found = env.maps[insn.imm]
-        if found.type != MapType.ARENA:
-            if insn.src == 2 and not 0 <= env.insns[idx + 1].imm < max(found.value_size, 1):
-                env.inval(f"invalid access to map value pointer, value_size={found.value_size} "
-                          f"off={env.insns[idx + 1].imm}")
-            continue
-        if env.arena_map not in (None, insn.imm):
-            env.fail(errno.EBUSY, "Only one arena per program")
-        if not getattr(found, "user_vm_start", 0):
-            env.inval("arena's user address must be set via map_extra or mmap()")
-        env.arena_map = insn.imm
+        if found.type == MapType.ARENA:
+            _use_arena(env, insn.imm)
+        if insn.src == 2:
+            _direct_value(env, found, env.insns[idx + 1].imm & 0xFFFFFFFF)
+
+
+def _direct_value(env: Env, found: VerifierMap, off: int) -> None:
+    """map_direct_value_addr(): the offset of a BPF_PSEUDO_MAP_VALUE load lies in the map."""
+    if off >= MAX_VAR_OFF and not env.profile.ldimm64_full_range:
+        env.inval(f"direct value offset of {off} is not allowed")
+    arena = found.type == MapType.ARENA
+    if off > found.max_entries * PAGE_SIZE if arena else off >= max(found.value_size, 1):
+        env.fail(errno.ERANGE if arena else errno.EINVAL,
+                 f"invalid access to map value pointer, value_size={found.value_size} off={off}")
+
+
+def _use_arena(env: Env, index: int) -> None:
+    """__add_used_map() of an arena."""
+    if env.arena_map not in (None, index):
+        env.fail(errno.EBUSY, "Only one arena per program")
+    if not getattr(env.maps[index], "user_vm_start", 0):
+        env.inval("arena's user address must be set via map_extra or mmap()")
+    env.arena_map = index

@@ -30,7 +30,7 @@ def _map_address(env: Env, idx: int) -> int | None:
     if insn.src == isa.BPF_PSEUDO_MAP_FD:
         return getattr(used, "address", None)
     direct = getattr(used, "direct_value_addr", None)
-    return direct(env.insns[idx + 1].imm) if direct is not None else None
+    return direct(env.insns[idx + 1].imm & 0xFFFFFFFF) if direct is not None else None
 
 
 def text(env: Env, idx: int) -> str:

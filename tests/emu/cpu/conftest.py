@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from arch.arm64.pgtable import PGTABLE as ARM64
-from arch.interface import Layout, Prot
+import arch as arches
+from arch.interface import Prot
 from arch.x86_64 import traps as x86_traps
-from arch.x86_64.pgtable import PGTABLE as X86
 from emu.cpu.arm64 import Cpu as Arm64Cpu
 from emu.cpu.x86_64 import Cpu as X86Cpu
 from kernel_model.memory import GuestMemory
@@ -19,12 +18,6 @@ from kernel_model.mm.init_mm import mem_init
 from kernel_model.mm.pgtable import PageTableTree
 from kernel_model.mm.vmalloc import Vmalloc
 
-LAYOUTS = {
-    "x86_64": Layout(0, 0xFFFF888000000000, 0xFFFFC90000000000, 0xFFFFE8FFFFFFFFFF, 0xFFFFEA0000000000,
-                     0xFFFFFFFF81000000, 0x1000000, 0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000, 0x7FFFFFFFF000),
-    "arm64": Layout(0x40000000, 0xFFFF000000000000, 0xFFFF800084000000, 0xFFFFFDFFBFFF0000, 0xFFFFFDFFC0000000,
-                    0xFFFF800080000000, 0x41000000, 0xFFFF80007C000000, 0xFFFF800080000000, 1 << 48),
-}  # fmt: skip
 TARGET = {"x86_64": "x86_64-freestanding-none", "arm64": "aarch64-freestanding-none"}
 USER_TEXT, USER_STACK = 0x400000, 0x7FFF0000
 
@@ -66,7 +59,7 @@ def machine(request, tmp_path_factory):
     """make(arch, source): a guest with `source` as kernel text, user text at USER_TEXT where it has a `user` symbol."""
 
     def make(arch, source):
-        layout, pgtable = LAYOUTS[arch], {"x86_64": X86, "arm64": ARM64}[arch]
+        layout, pgtable = arches.get(arch).layout, arches.get(arch).pgtable
         memory = GuestMemory(64 << 20, base=layout.phys_base)
         code, symbols = assemble(arch, source, layout.kernel_text, tmp_path_factory.mktemp("asm"))
         mm = mem_init(memory, layout, pgtable, [(layout.kernel_phys, layout.kernel_phys + 0x10000, "text")])

@@ -96,23 +96,6 @@ to_user: mov x27, x0
 .balign 16
 user: svc 0
 1: b 1b
-answer: add x0, x0, x1
-  ret
-gate: nop
-  ret
-stopper: nop
-stop_here: nop
-  wfi
-raiser: nop
-  wfi
-caller: mov x19, x0
-  mov x20, 3
-1: bl gate
-  add x19, x19, 1
-  subs x20, x20, 1
-  b.ne 1b
-  mov x0, x19
-  wfi
 """
 
 
@@ -188,49 +171,3 @@ def test_svc_from_user_mode(guest):
     seen = record_of(guest, record)
     assert (seen["vector"], seen["esr"] >> 26, seen["elr"], seen["spsr"] & 0xF) == (0x400, 0x15, 0x400004, 0)
     assert seen["sp"] == guest.stack
-
-
-def test_a_hook_may_call_guest_functions_and_stop_at_an_address(guest):
-    """What a kcall does: run a function inside the hook, put the state back, go on."""
-    cpu, engine, seen = guest.cpu, guest.cpu.engine, []
-
-    def hook():
-        outer = engine.snapshot()
-        sp = cpu.push_return((cpu.sp - 256) & ~15, guest.symbols["done"])
-        cpu.enter_kernel(guest.symbols["answer"], sp, (20, 22))
-        cpu.run(until=guest.symbols["done"])
-        seen.append((cpu.result, cpu.ip))
-        engine.resume(outer)
-
-    engine.hook_address(guest.symbols["gate"], hook)
-    engine.flush_code()
-    assert guest.run("caller", 5) == 5 + 3
-    assert seen == [(42, guest.symbols["done"])] * 3
-
-
-def test_an_exception_in_a_hook_comes_out_of_run(guest):
-    def hook():
-        raise KeyError("from the hook")
-
-    guest.cpu.engine.hook_address(guest.symbols["raiser"], hook)
-    guest.cpu.engine.flush_code()
-    with pytest.raises(KeyError, match="from the hook"):
-        guest.run("raiser")
-    assert guest.run("caller", 1) == 4
-
-
-def test_an_outer_run_can_be_stopped_after_a_nested_one(guest):
-    cpu, engine = guest.cpu, guest.cpu.engine
-
-    def hook():
-        outer = engine.snapshot()
-        cpu.enter_kernel(guest.symbols["answer"], cpu.push_return((cpu.sp - 256) & ~15, guest.symbols["done"]), (1, 2))
-        cpu.run(until=guest.symbols["done"])
-        engine.resume(outer)
-
-    engine.hook_address(guest.symbols["stopper"], hook)
-    engine.hook_address(guest.symbols["stop_here"], lambda: engine.stop(KeyError("after a nested run")))
-    engine.flush_code()
-    with pytest.raises(KeyError, match="after a nested run"):
-        guest.run("stopper")
-    assert cpu.ip == guest.symbols["stop_here"]

@@ -68,3 +68,12 @@ def test_an_element_is_at_most_1024_bytes() -> None:
     stream = Stream()
     assert stream.push(b"x" * 1024) == 0
     assert stream.push(b"x" * 1025) == -ENOMEM
+
+
+def test_a_reader_may_stop_inside_an_element() -> None:
+    stream = Stream()
+    for text in (b"one", b"two", b"three"):
+        stream.push(text)
+    assert stream.read(5) == b"onetw"
+    assert stream.read(3) == b"oth"
+    assert stream.read(2) == b"re" and stream.read(9) == b"e" and stream.read(9) == b""

@@ -51,3 +51,15 @@ def test_fill_crosses_pages(init_mm, space):
     init_mm.map_kernel_range(va, [init_mm.pages.alloc_pages(zero=True) for _ in range(3)], RW)
     space.fill(va + 1, 3 * 4096 - 2, 0x11)
     assert space.read(va, 3 * 4096) == b"\0" + b"\x11" * (3 * 4096 - 2) + b"\0"
+
+
+def test_the_kernel_image_is_linear_until_it_is_unmapped(init_mm, space):
+    layout = init_mm.layout
+    init_mm.map_image(layout.kernel_text, layout.kernel_phys, 0x2000, Prot.READ | Prot.EXEC)
+    init_mm.memory.write(layout.kernel_phys + 0xFF8, b"one text, two pages\0")
+    assert space.translate(layout.kernel_text + 0x1234) == layout.kernel_phys + 0x1234
+    assert space.read_cstr(layout.kernel_text + 0xFF8) == b"one text, two pages"
+    init_mm.unmap_kernel_range(layout.kernel_text + 0x1000, 0x1000)
+    assert space.read(layout.kernel_text + 0xFF8, 8) == b"one text"
+    with pytest.raises(GuestAddressError):
+        space.read_cstr(layout.kernel_text + 0xFF8)

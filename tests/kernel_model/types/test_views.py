@@ -1,5 +1,6 @@
 """Views of guest structs over a plain buffer, by the image's own BTF."""
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,28 @@ def test_paths(odd: Types) -> None:
     for path in ("u->x", "u[1]", "u..x", "ints[", "ints[x]"):
         with pytest.raises(TypeLookupError, match="is no path of fields"):
             odd.offsetof("odd", path)
+
+
+def test_bitfields_of_the_old_encoding() -> None:
+    """Without kind_flag the INT behind a member says how many bits it has, and where they begin in it."""
+    def type_(name: int, kind: int, vlen: int, size: int, *rest: int) -> bytes:
+        return b"".join((w & 0xFFFFFFFF).to_bytes(4, "little") for w in (name, kind << 24 | vlen, size, *rest))
+
+    strings = b"\0int\0s\0a\0b\0c\0whole\0self\0"
+    texts = ("int", "s", "a", "b", "c", "whole", "self")
+    name = {text: strings.index(b"\0" + text.encode() + b"\0") + 1 for text in texts}
+    words = (
+        type_(name["int"], 1, 0, 4, 1 << 24 | 32) + type_(0, 1, 0, 4, 3) + type_(0, 1, 0, 4, 1 << 24 | 5 << 16 | 7)
+        + type_(0, 10, 0, 2)  # const
+        + type_(name["s"], 4, 5, 12, name["a"], 4, 0, name["b"], 3, 0, name["c"], 2, 13, name["whole"], 1, 32,
+                name["self"], 5, 64)
+    )
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(words), len(words), len(strings))
+    types = Types(Btf(header + words + strings, "old"), Buffer())
+    members = {m.name: (m.bit_offset, m.bitfield_size, m.by_type) for m in types.btf.type(5).members}
+    assert members == {"a": (0, 3, True), "b": (5, 7, True), "c": (13, 3, True), "whole": (32, 0, False),
+                       "self": (64, 0, False)}
+    view = types.view("s", 0)
+    view.a, view.b, view.c, view.whole = 5, -3, 6, -1
+    assert (view.a, view.b, view.c, view.whole) == (5, -3, 6, -1)
+    assert types.memory.read(0, 8) == (5 | (-3 & 0x7F) << 5 | 6 << 13 | 0xFFFFFFFF << 32).to_bytes(8, "little")

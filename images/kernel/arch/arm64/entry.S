@@ -6,16 +6,7 @@
  */
 #define __ASSEMBLY__
 #include "regs.h"
-
-.macro FUNC name
-	.globl \name
-	.type \name, %function
-	.balign 16
-\name:
-.endm
-.macro END name
-	.size \name, . - \name
-.endm
+#include <asm/linkage.h>
 
 .macro adr_this_cpu dst, sym, tmp
 	adrp \tmp, \sym

@@ -5,19 +5,10 @@
  */
 #define __ASSEMBLY__
 #include <asm/extable.h>
+#include <asm/linkage.h>
 
 #define NO_REGS (31 | 31 << 5)
 #define ERR_X0 (0 | 31 << 5)
-
-.macro FUNC name
-	.globl \name
-	.type \name, %function
-	.balign 16
-\name:
-.endm
-.macro END name
-	.size \name, . - \name
-.endm
 
 .text
 /* x0 = to, x1 = from, x2 = length; result: bytes not copied */

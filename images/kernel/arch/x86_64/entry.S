@@ -6,19 +6,10 @@
  */
 #define __ASSEMBLY__
 #include "regs.h"
+#include <asm/linkage.h>
 
 #define __USER_DS 0x2b
 #define __USER_CS 0x33
-
-.macro FUNC name
-	.globl \name
-	.type \name, @function
-	.balign 16, 0x90
-\name:
-.endm
-.macro END name
-	.size \name, . - \name
-.endm
 
 .macro PUSH_REGS rax=%rax
 	pushq %rdi

@@ -5,16 +5,7 @@
  */
 #define __ASSEMBLY__
 #include <asm/extable.h>
-
-.macro FUNC name
-	.globl \name
-	.type \name, @function
-	.balign 16, 0x90
-\name:
-.endm
-.macro END name
-	.size \name, . - \name
-.endm
+#include <asm/linkage.h>
 
 .text
 /* rep movsb leaves what is left in rcx: the fixup only has to return it */
@@ -33,54 +24,38 @@ END rep_movs_alternative
 
 /* Single accesses to kernel memory that may not be there; result 0, or -EFAULT with a zero where the value goes. */
 /* rdi = where the value goes, rsi = address that may fault */
-FUNC __get_kernel_nofault_8
+.macro GET name, mov, reg
+FUNC \name
 	pushq %rbp
 	movq %rsp, %rbp
 	xorl %eax, %eax
-0:	movq (%rsi), %rdx
-	movq %rdx, (%rdi)
+0:	\mov (%rsi), \reg
+	\mov \reg, (%rdi)
 1:	popq %rbp
 	ret
-2:	movq $0, (%rdi)
+2:	\mov $0, (%rdi)
 	movq $-14, %rax
 	jmp 1b
 	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
-END __get_kernel_nofault_8
-FUNC __get_kernel_nofault_1
-	pushq %rbp
-	movq %rsp, %rbp
-	xorl %eax, %eax
-0:	movb (%rsi), %dl
-	movb %dl, (%rdi)
-1:	popq %rbp
-	ret
-2:	movb $0, (%rdi)
-	movq $-14, %rax
-	jmp 1b
-	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
-END __get_kernel_nofault_1
+END \name
+.endm
 /* rdi = address that may fault, rsi = the value's place */
-FUNC __put_kernel_nofault_8
+.macro PUT name, mov, reg
+FUNC \name
 	pushq %rbp
 	movq %rsp, %rbp
 	xorl %eax, %eax
-	movq (%rsi), %rdx
-0:	movq %rdx, (%rdi)
+	\mov (%rsi), \reg
+0:	\mov \reg, (%rdi)
 1:	popq %rbp
 	ret
 2:	movq $-14, %rax
 	jmp 1b
 	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
-END __put_kernel_nofault_8
-FUNC __put_kernel_nofault_1
-	pushq %rbp
-	movq %rsp, %rbp
-	xorl %eax, %eax
-	movb (%rsi), %dl
-0:	movb %dl, (%rdi)
-1:	popq %rbp
-	ret
-2:	movq $-14, %rax
-	jmp 1b
-	_ASM_EXTABLE_TYPE(0b, 2b, EX_TYPE_DEFAULT)
-END __put_kernel_nofault_1
+END \name
+.endm
+
+GET __get_kernel_nofault_8, movq, %rdx
+GET __get_kernel_nofault_1, movb, %dl
+PUT __put_kernel_nofault_8, movq, %rdx
+PUT __put_kernel_nofault_1, movb, %dl

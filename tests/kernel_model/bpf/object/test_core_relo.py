@@ -147,3 +147,19 @@ def test_flavors(name: str, essential: str) -> None:
 )
 def test_names_of_data_maps(section: str, name: str) -> None:
     assert internal_map_name("arena_golden", section) == name
+
+
+def test_flavors_of_the_kernel_do_not_count_either() -> None:
+    b = Blob()
+    b.add("int", 1, 0, 4, 1 << 24 | 32)
+    for name, at in (("other", 0), ("one___v1", 64), ("ones___v1", 32), ("one___v2", 64), ("one___v1___x", 96)):
+        b.add(name, 4, 1, 16, b.name("x"), 1, at)
+    target = b.btf("vmlinux")
+    assert [t.name for t in target.find_prefixed("one___")] == ["one___v1", "one___v2", "one___v1___x"]
+    local = Blob()
+    local.add("int", 1, 0, 4, 1 << 24 | 32)
+    for name in ("one", "one___v1___mine", "one___v1"):
+        local.add(name, 4, 1, 4, local.name("x"), 1, 0)
+    subject = Relocator(local.btf("prog.bpf.o"), target)
+    results = [subject.resolve(CoreRelo(0, i, "0:0", FIELD_BYTE_OFFSET)).value for i in (2, 3, 4)]
+    assert results == [8, 12, 8]

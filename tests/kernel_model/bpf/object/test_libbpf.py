@@ -1,14 +1,18 @@
 """What libbpf itself made of an object, and the objects that are refused with a reason."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from arch.bpf_isa import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
-from kernel_model.bpf.object import load_object
+from kernel_model.bpf.object import BpfObject, load_object
+from kernel_model.bpf.object.core_relo import POISON_IMM
+from kernel_model.bpf.object.elf import parse
+from kernel_model.bpf.object.log_fixup import fixup_verifier_log
 from kernel_model.errors import NotModelledError, ObjectFileError
-from kernel_model.types import Btf
+from kernel_model.types import Btf, Kind
 
 DATA = Path(__file__).with_name("data")
 IMAGES = Path(__file__).parents[4] / "images"
@@ -29,6 +33,47 @@ def test_maps_and_instructions_equal_libbpfs(kernel: Btf) -> None:
             by_map = insn.code == 0x18 and insn.src in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE)
             out.append(f"{insn.code:02x} {insn.dst} {insn.src} {insn.off} {0 if by_map else insn.imm}")
     assert out == (DATA / "subprogs.libbpf.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def core() -> BpfObject:
+    target = parse("core_kernel.o", (DATA / "core_kernel.o").read_bytes()).section(".BTF")
+    assert target is not None
+    return load_object(DATA / "core.bpf.o", Btf(target.data, "core_kernel.o"))
+
+
+def test_core_relocations_equal_libbpfs(core: BpfObject) -> None:
+    """Instructions of every kind of relocation, linkage of hidden functions, words for what is not there."""
+    assert core.btf is not None
+    funcs = [core.btf.find(name, Kind.FUNC) for name in ("hidden", "visible")]
+    out = [f"func {func.name} linkage {func.vlen}" for func in funcs if func is not None]
+    for prog in core.progs:
+        out.append(f"prog {prog.name} {len(prog.insns)}")
+        out += [f"{i.code:02x} {i.dst} {i.src} {i.off} {i.imm}" for i in prog.insns]
+    for prog in core.progs:
+        if prog.name.startswith("gone"):
+            slot = next(i for i, insn in enumerate(prog.insns) if insn.imm == POISON_IMM)
+            log = f"start\n{slot}: (85) call unknown#195896080\ninvalid func unknown#195896080\nprocessed 2 insns\n"
+            fixed = fixup_verifier_log(log, prog).splitlines()
+            assert (fixed[0], fixed[3]) == ("start", "processed 2 insns")
+            out += [f"log {prog.name}", *fixed[1:3]]
+    assert out == (DATA / "core.libbpf.txt").read_text().splitlines()
+
+
+def test_the_log_is_left_alone_where_nothing_is_known(core: BpfObject) -> None:
+    prog = core.prog("gone")
+    pair = "0: (85) call unknown#195896080\ninvalid func unknown#195896080\n"
+    for log in ("", "no pair\n", pair.replace("0: (85)", "3: (85)"), pair.split("\n")[1] + "\n", pair + "x\n" * 10):
+        assert fixup_verifier_log(log, prog) == log
+    assert "<invalid CO-RE relocation>" in fixup_verifier_log(pair + "x\n" * 9, prog)
+
+
+def test_a_weak_kfunc_that_is_missing_is_named(core: BpfObject) -> None:
+    prog = replace(core.prog("gone"), externs=["a_kfunc", "my_kfunc"])
+    log = "7: (85) call unknown#2002000001\ninvalid func unknown#2002000001\n"
+    assert fixup_verifier_log(log, prog) == (
+        "7: <invalid kfunc call>\nkfunc 'my_kfunc' is referenced but wasn't resolved\n")
+    assert fixup_verifier_log(log.replace("00001", "00002"), prog) == log.replace("00001", "00002")
 
 
 def test_callbacks_and_function_records(kernel: Btf) -> None:

@@ -10,7 +10,7 @@
 #ifndef _ASM_PGTABLE_H
 #define _ASM_PGTABLE_H
 
-#include <linux/mm_types.h>
+#include <linux/pgtable.h>
 
 #define PTE_VALID 0x1UL
 #define PTE_ADDR_MASK 0x0000fffffffff000UL
@@ -54,30 +54,14 @@ static __always_inline bool pte_present(pte_t pte)
 	return pte.pte & PTE_VALID;
 }
 
-static __always_inline pte_t ptep_get(pte_t *ptep)
-{
-	pte_t pte = { READ_ONCE(ptep->pte) };
-
-	return pte;
-}
-
 /* Linux kernel commit 258df8fce42f: install `new` only into an entry that is all zero; cas, then the table walker's
  * barriers (emit_pte_barriers()). */
 static __always_inline bool ptep_try_set(pte_t *ptep, pte_t new)
 {
-	u64 expected = 0;
-
-	if (!__atomic_compare_exchange_n(&ptep->pte, &expected, new.pte, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	if (!__ptep_cmpxchg_none(ptep, new))
 		return false;
 	__asm__ __volatile__("dsb ishst\n\tisb" ::: "memory");
 	return true;
-}
-
-static __always_inline pte_t ptep_get_and_clear(pte_t *ptep)
-{
-	pte_t old = { __atomic_exchange_n(&ptep->pte, 0, __ATOMIC_SEQ_CST) };
-
-	return old;
 }
 
 /* Break before make: the old entry must be gone from every TLB before a new one is written. */

@@ -10,7 +10,7 @@
 #ifndef _ASM_PGTABLE_H
 #define _ASM_PGTABLE_H
 
-#include <linux/mm_types.h>
+#include <linux/pgtable.h>
 
 #define PTE_PFN_MASK 0x000ffffffffff000UL
 #define _PAGE_PRESENT 0x1UL
@@ -56,26 +56,10 @@ static __always_inline bool pte_present(pte_t pte)
 	return pte.pte & _PAGE_PRESENT;
 }
 
-static __always_inline pte_t ptep_get(pte_t *ptep)
-{
-	pte_t pte = { READ_ONCE(ptep->pte) };
-
-	return pte;
-}
-
 /* Linux kernel commit 258df8fce42f: install `new` only into an entry that is all zero. */
 static __always_inline bool ptep_try_set(pte_t *ptep, pte_t new)
 {
-	u64 expected = 0;
-
-	return __atomic_compare_exchange_n(&ptep->pte, &expected, new.pte, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-}
-
-static __always_inline pte_t ptep_get_and_clear(pte_t *ptep)
-{
-	pte_t old = { __atomic_exchange_n(&ptep->pte, 0, __ATOMIC_SEQ_CST) };
-
-	return old;
+	return __ptep_cmpxchg_none(ptep, new);
 }
 
 /*
