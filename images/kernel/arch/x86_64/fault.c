@@ -5,6 +5,7 @@
  * shadow stacks, EFI, erratum 93, prefetch quirks.
  */
 #include <linux/bpf.h>
+#include <linux/mmap_lock.h>
 #include <asm/ptrace.h>
 
 #define X86_PF_PROT 0x1
