@@ -36,6 +36,7 @@ from kernel_model.image import Image, load_image
 from kernel_model.irq_work import DeferredWork
 from kernel_model.kallsyms import Kallsyms
 from kernel_model.kcall import bind, collect, kcall
+from kernel_model.locking.unproved import UnprovedKcalls
 from kernel_model.memory import GuestMemory
 from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.fault import FaultHandler
@@ -50,6 +51,7 @@ from kernel_model.mm.vma import MmRegistry
 from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.oops.common import System
 from kernel_model.panic import Taint
+from kernel_model.sched.rcu import Rcu
 from kernel_model.sched.task import Task
 from kernel_model.signals import Signals
 from kernel_model.types import Btf, Types
@@ -156,7 +158,7 @@ class Kernel:
         self.slab = Slab(self.init_mm)
         self.vmalloc = Vmalloc(self.init_mm)
         self.types = Types(Btf(self.image.section_data(".BTF"), self.image.name), self.space)
-        self.objects = GuestObjects(self.slab, self.types)
+        self.objects = GuestObjects(self.slab, self.types, self.image.addresses)
         self.machine = Machine(arch_name, self.memory, self.space, self.image)
         self.init_mm.flush_tlb_kernel_range = self.machine.flush_tlb_kernel_range
         self.kallsyms = Kallsyms(self.image)
@@ -233,6 +235,8 @@ class Kernel:
             self.deferred,
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
+            UnprovedKcalls(),
+            Rcu(lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view),
             Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
                    self.machine.symbol("golden_file"), direct_hole),
             self.arch_boot.oops(),

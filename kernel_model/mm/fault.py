@@ -186,11 +186,14 @@ def find_vma_or_expand(mm: MmStruct, addr: int) -> VmArea | None:
     vma = mm.find_vma(addr)
     if vma is None or vma.vm_start <= addr:
         return vma
-    return vma if vma.vm_flags & VM_GROWSDOWN and _expand_downwards(mm, vma, addr & -PAGE_SIZE) else None
+    return vma if vma.vm_flags & VM_GROWSDOWN and expand_downwards(mm, vma, addr & -PAGE_SIZE) else None
 
 
-def _expand_downwards(mm: MmStruct, vma: VmArea, start: int) -> bool:
-    """expand_downwards() and acct_stack_growth(): within RLIMIT_STACK, 1 MiB clear below."""
+def expand_downwards(mm: MmStruct, vma: VmArea, start: int) -> bool:
+    """Move the start of a stack down to `start` (page aligned) where that is allowed.
+
+    expand_downwards() and acct_stack_growth(): within RLIMIT_STACK, 1 MiB clear below.
+    """
     if vma.vm_end - start > _STACK_LIMIT:
         return False
     below = max(start - _STACK_GUARD_GAP, 0)

@@ -1,15 +1,14 @@
 """The mm functions that guest text calls: kernel names and pointers outside, the model's objects inside.
 
-Mirrors mm/memory.c, mm/mmap.c, mm/slub.c, mm/vmalloc.c, mm/page_alloc.c by function name. Leaves out what the locks
-would do: mmap_lock is taken for granted, and there is no per-VMA lock fast path (lock_vma_under_rcu() finds nothing,
-which Linux allows at any time).
+Mirrors mm/memory.c, mm/mmap.c, mm/slub.c, mm/vmalloc.c, mm/page_alloc.c by function name. The locks of user faults
+are guest text (images/kernel/mm/mmap_lock.c); what is here is called with them held, or needs none.
 """
 
 from __future__ import annotations
 
-from arch.interface import PAGE_SHIFT, Prot
+from arch.interface import PAGE_SHIFT, PAGE_SIZE, Prot
 from kernel_model.kcall import kcall
-from kernel_model.mm.fault import FaultHandler, find_vma_or_expand
+from kernel_model.mm.fault import FaultHandler, expand_downwards
 from kernel_model.mm.init_mm import InitMm
 from kernel_model.mm.mm_types import FaultFlag
 from kernel_model.mm.page_alloc import BadPageStateError, OutOfMemoryError
@@ -79,41 +78,21 @@ class MmKcalls:
         return vma.addr if vma else 0
 
     @kcall
-    def lock_mm_and_find_vma(self, mm: int, addr: int, regs: int) -> int:
-        """struct vm_area_struct *lock_mm_and_find_vma(mm, unsigned long addr, struct pt_regs *regs)"""
+    def mas_walk_vma(self, mm: int, addr: int) -> int:
+        """struct vm_area_struct *mas_walk_vma(struct mm_struct *mm, unsigned long addr): the VMA that holds `addr`, or
+        NULL. mas_walk() of a maple state that begins at `addr`; without a lock, as under RCU."""
         known = self._mm(mm)
-        vma = find_vma_or_expand(known, addr) if known else None
+        vma = known.vma_lookup(addr) if known else None
         return vma.addr if vma else 0
 
     @kcall
-    def lock_vma_under_rcu(self, mm: int, address: int) -> int:
-        """struct vm_area_struct *lock_vma_under_rcu(mm, unsigned long address): never succeeds here."""
-        return 0
+    def expand_stack_locked(self, vma: int, addr: int) -> int:
+        """int expand_stack_locked(struct vm_area_struct *vma, unsigned long addr): mmap_lock is held for writing."""
+        area = self._mms.vma(vma)
+        return 0 if expand_downwards(area.vm_mm, area, addr & -PAGE_SIZE) else -_ENOMEM
 
     @kcall
-    def vma_end_read(self, vma: int) -> None:
-        """void vma_end_read(struct vm_area_struct *vma)"""
-
-    @kcall
-    def mmap_read_lock(self, mm: int) -> None:
-        """void mmap_read_lock(struct mm_struct *mm)"""
-
-    @kcall
-    def mmap_write_lock_killable(self, mm: int) -> int:
-        """int mmap_write_lock_killable(struct mm_struct *mm)"""
-        return 0
-
-    @kcall
-    def mmap_write_unlock(self, mm: int) -> None:
-        """void mmap_write_unlock(struct mm_struct *mm)"""
-
-    @kcall
-    def mmap_read_unlock(self, mm: int) -> None:
-        """void mmap_read_unlock(struct mm_struct *mm)"""
-
-    @kcall
-    def handle_mm_fault(self, vma: int, address: int, flags: int, regs: int) -> int:
-        """vm_fault_t handle_mm_fault(vma, unsigned long address, unsigned int flags, struct pt_regs *regs)"""
+    def __handle_mm_fault(self, vma: int, address: int, flags: int, regs: int) -> int:
         return int(self._faults.handle_mm_fault(self._mms.vma(vma), address, FaultFlag(flags)))
 
     # -- kernel memory -----------------------------------------------------------------------------------------------

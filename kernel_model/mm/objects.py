@@ -6,9 +6,13 @@ image's BTF, so layout is the image's business.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from kernel_model.mm.slab import Slab
+
+_LD_WAIT_SLEEP = 4
+_UINT_MAX = (1 << 32) - 1
 
 
 class StructTypes(Protocol):
@@ -26,9 +30,12 @@ class StructTypes(Protocol):
 class GuestObjects:
     """Allocates structs in guest memory. Without `types` an object has an address and no readable fields."""
 
-    def __init__(self, slab: Slab, types: StructTypes | None = None) -> None:
+    def __init__(
+        self, slab: Slab, types: StructTypes | None = None, symbols: Mapping[str, int] | None = None
+    ) -> None:
         self._slab = slab
         self._types = types
+        self._symbols = symbols or {}  # of the image: what lockdep knows the locks by
 
     def new(self, struct: str, **fields: int) -> int:
         """Address of a zeroed `struct` with `fields` set."""
@@ -44,6 +51,29 @@ class GuestObjects:
         view = self._types.view(struct, va)
         for name, value in fields.items():
             setattr(view, name, value)
+
+    def init_mmap_lock(self, mm: int) -> None:
+        """mmap_init_lock() and mm_init() of the mm_struct at `mm`, which is zeroed: locks free, one user."""
+        if self._types is None:
+            return
+        view = self._types.view("mm_struct", mm)
+        view.mm_users.counter = view.mm_count.counter = 1
+        head = view.mmap_lock.wait_list
+        head.next = head.prev = head.address
+        self._lock_class(view.mmap_lock.dep_map, "mmap_lock")
+        view.mmap_lock.dep_map.wait_type_inner = _LD_WAIT_SLEEP
+
+    def init_vma_lock(self, vma: int) -> None:
+        """vma_lock_init() and vma_mark_attached() of the vm_area_struct at `vma`, which is zeroed."""
+        if self._types is None:
+            return
+        view = self._types.view("vm_area_struct", vma)
+        view.vm_lock_seq = _UINT_MAX
+        view.vm_refcnt.counter = 1
+        self._lock_class(view.vmlock_dep_map, "vma_lock")
+
+    def _lock_class(self, dep_map: Any, name: str) -> None:
+        dep_map.key, dep_map.name = self._symbols.get(f"{name}_key", 0), self._symbols.get(f"{name}_name", 0)
 
     def free(self, va: int) -> None:
         """Free an object."""

@@ -1,7 +1,7 @@
 """VMAs and the tree that orders them; mm_struct.
 
 Mirrors mm/vma.c, mm/mmap.c (find_vma and kin) and kernel/fork.c (mm_init, mmput). Leaves out: the maple tree's shape,
-anon_vma and reverse maps, mmap_lock and per-VMA locks, fork.
+anon_vma and reverse maps, fork. The locks are guest text; here they only get their first state.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class MmStruct:
         self._vmas: SortedDict[int, VmArea] = SortedDict()
         self.by_addr: dict[int, VmArea] = {}
         self.addr = objects.new("mm_struct", pgd=init_mm.phys_to_virt(self.tree.root))
+        objects.init_mmap_lock(self.addr)
 
     @property
     def pgd(self) -> int:
@@ -106,6 +107,7 @@ class MmStruct:
         vma.addr = self.objects.new(
             "vm_area_struct", vm_start=vma.vm_start, vm_end=vma.vm_end, vm_flags=vma.vm_flags, vm_mm=self.addr
         )
+        self.objects.init_vma_lock(vma.addr)
         self._vmas[vma.vm_start] = vma
         self.by_addr[vma.addr] = vma
 

@@ -107,7 +107,7 @@ def test_kernel_text_uses_no_vector_registers(arch: str) -> None:
 def test_btf_has_a_prototype_of_every_kcall(arch: str) -> None:
     btf = Btf(section(arch, ".BTF"), f"vmlinux.{arch}")
     calls = kcalls(arch)
-    assert "handle_mm_fault" in calls
+    assert "__handle_mm_fault" in calls
     assert {name: build.signature(btf, name) for name in calls} == calls
 
 
@@ -128,7 +128,7 @@ def test_btf_describes_structures_and_kfuncs(arch: str) -> None:
 def test_both_architectures_call_the_same_kernel_outside() -> None:
     """Where the names differ, it is for what only one architecture has."""
     shared = set(kcalls("x86_64")) & set(kcalls("arm64"))
-    assert {"handle_mm_fault", "bpf_prog_ksym_find", "range_tree_find", "bpf_stream_stage_printk", "die"} <= shared
+    assert {"__handle_mm_fault", "bpf_prog_ksym_find", "range_tree_find", "bpf_stream_stage_printk", "die"} <= shared
 
 
 @pytest.mark.parametrize("arch", ARCHES)

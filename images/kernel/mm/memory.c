@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * apply_to_page_range() on the kernel's page tables: a real walk of four levels down to 4 KiB entries.
- * Mirrors mm/memory.c; only the making of a missing table is outside.
+ * Mirrors mm/memory.c; only the making of a missing table is outside. And handle_mm_fault()'s way in and out.
  */
-#include <linux/mm_types.h>
+#include <linux/mmap_lock.h>
 #include <asm/pgtable.h>
 
 #define PGDIR_SHIFT 39
@@ -89,4 +89,20 @@ int apply_to_existing_page_range(struct mm_struct *mm, unsigned long addr, unsig
 				 void *data)
 {
 	return apply(mm, addr, size, fn, data, false);
+}
+
+/* A fault that must be tried again, or is complete without its lock, ends without it: release_fault_lock(). */
+__frame vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags,
+				   struct pt_regs *regs)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	vm_fault_t ret = __handle_mm_fault(vma, address, flags, regs);
+
+	if (ret & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) {
+		if (flags & FAULT_FLAG_VMA_LOCK)
+			vma_end_read(vma);
+		else
+			mmap_read_unlock(mm);
+	}
+	return ret;
 }

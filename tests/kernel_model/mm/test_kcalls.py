@@ -42,11 +42,11 @@ def test_tables_for_a_kernel_address(kernel, init_mm):
 def test_user_fault(kernel, init_mm):
     mm = kernel[1]
     va = do_mmap(mm, 0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS)
-    vma = call(kernel, "lock_mm_and_find_vma", mm.addr, va + 5, 0)
+    vma = call(kernel, "mas_walk_vma", mm.addr, va + 5)
     assert vma == call(kernel, "find_vma", mm.addr, va - 5) != 0
-    assert call(kernel, "lock_mm_and_find_vma", mm.addr, va + 4096, 0) == 0
+    assert call(kernel, "mas_walk_vma", mm.addr, va + 4096) == call(kernel, "mas_walk_vma", mm.addr, va - 1) == 0
     flags = int(FAULT_FLAG_DEFAULT | FaultFlag.USER | FaultFlag.WRITE)
-    assert call(kernel, "handle_mm_fault", vma, va, flags, 0) == VmFault.NONE
+    assert call(kernel, "__handle_mm_fault", vma, va, flags, 0) == VmFault.NONE
     assert mm.tree.walk(va).pa is not None
 
 

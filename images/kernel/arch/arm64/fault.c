@@ -5,6 +5,7 @@
  * kprobes, software PAN, external aborts other than by their oops.
  */
 #include <linux/bpf.h>
+#include <linux/mmap_lock.h>
 #include <asm/ptrace.h>
 #include "esr.h"
 

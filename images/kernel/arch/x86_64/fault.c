@@ -6,6 +6,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/entry-common.h>
+#include <linux/mmap_lock.h>
 #include <asm/ptrace.h>
 
 #define X86_PF_PROT 0x1

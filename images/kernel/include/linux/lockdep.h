@@ -15,6 +15,7 @@ enum lockdep_lock_type { LD_LOCK_NORMAL, LD_LOCK_PERCPU, LD_LOCK_WAIT_OVERRIDE }
 void lock_acquire(struct lockdep_map *lock, unsigned int subclass, int trylock, int read, int check,
 		  struct lockdep_map *nest_lock, unsigned long ip);
 void lock_release(struct lockdep_map *lock, unsigned long ip);
+void lock_downgrade(struct lockdep_map *lock, unsigned long ip);
 void __might_sleep(const char *file, int line);
 void __might_fault(const char *file, int line);
 
@@ -34,11 +35,15 @@ static __always_inline void lockdep_release(struct lockdep_map *lock, unsigned l
 #define rwsem_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
 #define rwsem_acquire_read(l, s, t, i) lockdep_acquire(l, s, t, 1, i)
 #define rwsem_release(l, i) lockdep_release(l, i)
+#define rwsem_downgrade(l, i) \
+	do { if (unlikely(kernel_features.prove_locking)) lock_downgrade(l, i); } while (0)
 #define mutex_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
 #define mutex_release(l, i) lockdep_release(l, i)
 #define spin_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
 #define spin_release(l, i) lockdep_release(l, i)
-#define might_sleep() \
-	do { if (unlikely(kernel_features.prove_locking)) __might_sleep(__FILE__, __LINE__); } while (0)
+/* where Linux has the check: reports name its file and line */
+#define might_sleep_at(file, line) \
+	do { if (unlikely(kernel_features.prove_locking)) __might_sleep(file, line); } while (0)
+#define might_sleep() might_sleep_at(__FILE__, __LINE__)
 
 #endif

@@ -47,7 +47,8 @@ struct vm_area_struct {
 	struct mm_struct *vm_mm;
 	unsigned long vm_flags;
 	unsigned int vm_lock_seq;	/* write-locked while equal to mm_lock_seq */
-	atomic_t vm_refcnt;		/* 0 detached, 1 attached, one more for each reader */
+	atomic_t vm_refcnt;		/* 0 detached, 1 attached, one more for each reader, VMA_LOCK_OFFSET for a writer */
+	struct lockdep_map vmlock_dep_map;
 	unsigned long vm_pgoff;
 	const struct vm_operations_struct *vm_ops;
 	struct file *vm_file;
@@ -66,6 +67,7 @@ struct vm_struct {
 #define VM_READ 0x1UL
 #define VM_WRITE 0x2UL
 #define VM_EXEC 0x4UL
+#define VM_GROWSDOWN 0x100UL
 
 #define VM_FAULT_OOM 0x1
 #define VM_FAULT_SIGBUS 0x2
@@ -100,13 +102,17 @@ int apply_to_existing_page_range(struct mm_struct *mm, unsigned long addr, unsig
 pte_t *pte_alloc_kernel(struct mm_struct *mm, unsigned long addr);
 void __free_page(struct page *page);
 void flush_tlb_kernel_range(unsigned long start, unsigned long end);
-struct vm_area_struct *lock_vma_under_rcu(struct mm_struct *mm, unsigned long address);
-void vma_end_read(struct vm_area_struct *vma);
-struct vm_area_struct *lock_mm_and_find_vma(struct mm_struct *mm, unsigned long address, struct pt_regs *regs);
-vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags,
-			   struct pt_regs *regs);
-void mmap_read_unlock(struct mm_struct *mm);
+vm_fault_t __handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags,
+			     struct pt_regs *regs);
+/* the VMA that holds `addr` or NULL; the first that ends above it or NULL; 0 or -ENOMEM */
+struct vm_area_struct *mas_walk_vma(struct mm_struct *mm, unsigned long addr);
+struct vm_area_struct *find_vma(struct mm_struct *mm, unsigned long addr);
+int expand_stack_locked(struct vm_area_struct *vma, unsigned long addr);
 bool kfence_handle_page_fault(unsigned long addr, bool is_write, struct pt_regs *regs);
 void pagefault_out_of_memory(void);
+
+/* mm/memory.c */
+vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags,
+			   struct pt_regs *regs);
 
 #endif

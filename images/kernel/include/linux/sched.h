@@ -19,6 +19,8 @@
 #define TASK_KILLABLE (TASK_WAKEKILL | TASK_UNINTERRUPTIBLE)
 #define TASK_NORMAL (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE)
 
+struct wake_q_node { struct wake_q_node *next; };
+
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
@@ -41,6 +43,8 @@ struct task_struct {
 	bool sched_rt;	/* rt_or_dl_task() */
 	u64 nvcsw;	/* switches, which the hung-task detector compares */
 	unsigned long blocker;	/* the lock it waits for, type in the low bits (linux/hung_task.h) */
+	struct wake_q_node wake_q;
+	bool rcu_read_unlock_special;	/* a grace period waits for the end of its read section */
 	char comm[TASK_COMM_LEN];
 };
 

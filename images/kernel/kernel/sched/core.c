@@ -3,14 +3,11 @@
  * Giving up the CPU and being woken. Mirrors kernel/sched/core.c: the functions that show in the trace of a blocked
  * task are here, who runs next is decided outside.
  */
-#include <linux/kcall.h>
 #include <linux/sched.h>
 
 /* kcalls: take `prev` off its CPU unless it is running; 1 where `p` was in one of the states and runs now */
 void context_switch(struct task_struct *prev);
 int try_to_wake_up(struct task_struct *p, unsigned int state);
-/* kcall: sleep in the state that is set, for `ns` at most; what is left of them */
-u64 schedule_timeout_wait(u64 ns);
 
 static __frame void __schedule(void)
 {
@@ -33,8 +30,3 @@ __frame int wake_up_process(struct task_struct *p)
 {
 	return try_to_wake_up(p, TASK_NORMAL);
 }
-
-KCALL(cpu_relax);
-KCALL(sched_point);
-KCALL(sched_clock);
-KCALL(schedule_timeout_wait);

@@ -40,6 +40,8 @@ struct pt_regs {
 	__val;								\
 })
 
+#define exception_ip(regs) ((regs)->pc)
+
 static __always_inline bool user_mode(struct pt_regs *regs)
 {
 	return (regs->pstate & PSR_MODE_MASK) == 0;

@@ -16,6 +16,8 @@ struct pt_regs {
 #define X86_EFLAGS_AC 0x40000UL
 #define TASK_SIZE_MAX 0x7ffffffff000UL
 
+#define exception_ip(regs) ((regs)->ip)
+
 static __always_inline bool user_mode(struct pt_regs *regs)
 {
 	return (regs->cs & 3) == 3;

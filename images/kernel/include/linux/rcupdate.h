@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* RCU read sections: a counter of the task. Mirrors include/linux/rcupdate.h and kernel/rcu/tree_plugin.h. */
+#ifndef _LINUX_RCUPDATE_H
+#define _LINUX_RCUPDATE_H
+
+#include <linux/sched.h>
+
+/* kcall: the outermost section that a grace period waits for has ended */
+void rcu_read_unlock_special(struct task_struct *t);
+
+static __always_inline void rcu_read_lock(void)
+{
+	current->rcu_read_lock_nesting++;
+	barrier();
+}
+
+static __always_inline void rcu_read_unlock(void)
+{
+	struct task_struct *t = current;
+
+	barrier();
+	if (--t->rcu_read_lock_nesting == 0 && unlikely(READ_ONCE(t->rcu_read_unlock_special)))
+		rcu_read_unlock_special(t);
+}
+
+#endif
