@@ -27,8 +27,9 @@ _FAULT_CALLS = {
     ],
     "arm64": [
         ("el1h_64_sync", "el1h_64_sync_handler"), ("el1h_64_sync_handler", "el1_abort"), ("el1_abort", "do_mem_abort"),
-        ("do_mem_abort", "do_translation_fault"), ("do_translation_fault", "do_bad_area"), ("do_bad_area", "__do_kernel_fault"),
-        ("__do_kernel_fault", "fixup_exception"), ("fixup_exception", "ex_handler_bpf"),
+        ("do_mem_abort", "do_translation_fault"), ("do_translation_fault", "do_bad_area"),
+        ("do_bad_area", "__do_kernel_fault"), ("__do_kernel_fault", "fixup_exception"),
+        ("fixup_exception", "ex_handler_bpf"),
         ("ex_handler_bpf", "bpf_prog_report_arena_violation"),
     ],
 }

@@ -92,7 +92,9 @@ def test_divisions_that_no_cpu_likes(kernel, wide, op, signed):
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
-@pytest.mark.parametrize("path, variables", [("arena_oob", ["res"]), ("arena_golden", ["res"]), ("compute", ["result"])])
+@pytest.mark.parametrize(
+    "path, variables", [("arena_oob", ["res"]), ("arena_golden", ["res"]), ("compute", ["result"])]
+)
 def test_object_files_give_the_same_on_both_engines(arch, path, variables):
     """Values and whole reports, with the frames of page faults that the interpreter never takes."""
     seen = []
