@@ -3,7 +3,7 @@
 Mirrors bpf_prog_run() with a prog->bpf_func of ___bpf_prog_run(). A guest function that an interpreted program calls
 finds the address behind the JITed call as its return address and a frame chain through the JITed functions, so
 that bpf_prog_find_from_stack() and stack dumps see the same program as with the JIT. A fault of the program's own
-arena access is reported from the program directly, without the frames of a page fault.
+arena access does not happen in the guest; it is reported below the frames that the page fault would have had.
 """
 
 from __future__ import annotations
@@ -14,8 +14,25 @@ from typing import Any
 from arch.bpf_isa import Insn
 from arch.interface import JitArena
 from kernel_model.bpf.interp import Interpreter
+from kernel_model.errors import KemuError
 
 STACK_SIZE = 8 * 512
+_LONGEST = 512  # bytes of a kernel function that are searched for a call
+# (function, what it calls), from the exception's entry to the report of an arena fault
+_FAULT_CALLS = {
+    "x86_64": [
+        ("asm_exc_page_fault", "exc_page_fault"), ("exc_page_fault", "kernelmode_fixup_or_oops.constprop.0"),
+        ("kernelmode_fixup_or_oops.constprop.0", "fixup_exception"), ("fixup_exception", "ex_handler_bpf"),
+        ("ex_handler_bpf", "bpf_prog_report_arena_violation"),
+    ],
+    "arm64": [
+        ("el1h_64_sync", "el1h_64_sync_handler"), ("el1h_64_sync_handler", "el1_abort"), ("el1_abort", "do_mem_abort"),
+        ("do_mem_abort", "do_translation_fault"), ("do_translation_fault", "do_bad_area"),
+        ("do_bad_area", "__do_kernel_fault"), ("__do_kernel_fault", "fixup_exception"),
+        ("fixup_exception", "ex_handler_bpf"),
+        ("ex_handler_bpf", "bpf_prog_report_arena_violation"),
+    ],
+}
 # bytes that the JIT emits behind the call instruction itself: arm64 moves x0 to R0's register
 _BEHIND_CALL = {"x86_64": 0, "arm64": 4}
 
@@ -31,6 +48,7 @@ class InterpretedProg:
         constants = JitArena(arena.kern_vm_start, arena.user_vm_start) if arena is not None else None
         self._interpreter = Interpreter(prog.xlated, host.space, self, constants)
         self._frame_pointer = 0
+        self._fault_returns: list[int] = []
 
     def run(self, context: int) -> int:
         """The program's result (unsigned, 32 bit) for the context at guest address `context`."""
@@ -70,29 +88,37 @@ class InterpretedProg:
 
     def timed_may_goto(self, slot: int, counter: int) -> int:
         """bpf_check_timed_may_goto(), as called by arch_bpf_timed_may_goto() as called by the program."""
-        return self._call("bpf_check_timed_may_goto", (counter,), self._trampoline_return(), [self._native(slot, True)])
+        behind = self._native(slot, True) + _BEHIND_CALL[self._host.arch.name]  # its result is in its own register
+        return self._call("bpf_check_timed_may_goto", (counter,), self._trampoline_return(), [behind])
 
     def _trampoline_return(self) -> int:
         """The address behind arch_bpf_timed_may_goto()'s only call."""
-        machine = self._host.machine
-        start, target = machine.symbol("arch_bpf_timed_may_goto"), machine.symbol("bpf_check_timed_may_goto")
-        code = self._host.space.read(start, 64)
+        return self._behind_call("arch_bpf_timed_may_goto", "bpf_check_timed_may_goto")
+
+    def _behind_call(self, function: str, callee: str) -> int:
+        """The return address of the first call of `callee` in a kernel function."""
+        start, target = self._host.machine.symbol(function), self._host.machine.symbol(callee)
+        code = self._host.space.read(start, _LONGEST)
         if self._host.arch.name == "arm64":
-            for at in range(0, 64, 4):
+            for at in range(0, _LONGEST, 4):
                 if int.from_bytes(code[at : at + 4], "little") == 0x94000000 | (target - start - at >> 2) & 0x3FFFFFF:
                     return int(start + at + 4)
-        for at in range(60):
-            distance = int.from_bytes(code[at + 1 : at + 5], "little", signed=True)
-            if code[at] == 0xE8 and distance == target - start - at - 5:
-                return int(start + at + 5)
-        return int(start)
+        else:
+            for at in range(_LONGEST - 4):
+                distance = int.from_bytes(code[at + 1 : at + 5], "little", signed=True)
+                if code[at] == 0xE8 and distance == target - start - at - 5:
+                    return int(start + at + 5)
+        raise KemuError(f"{function}() does not call {callee}")
 
     def arena_fault(self, slot: int, address: int, write: bool) -> None:
-        """ex_handler_bpf(): report, the interpreter clears and goes on."""
+        """A page fault and ex_handler_bpf()'s report of it; the interpreter clears and goes on."""
         start, end = self._native(slot, False), self._native(slot + 1, False)
         entries = (base + entry.insn_off for base, image in self._prog.images for entry in image.extable)
         where = next((at for at in entries if start <= at < end), start)  # what would have faulted
-        self._call("bpf_prog_report_arena_violation", (int(write), address, where), where)
+        if not self._fault_returns:
+            self._fault_returns = [self._behind_call(*call) for call in _FAULT_CALLS[self._host.arch.name]]
+        returns = self._fault_returns
+        self._call("bpf_prog_report_arena_violation", (int(write), address, where), returns[-1], [where, *returns[:-1]])
 
 
 class InterpreterEngine:

@@ -94,6 +94,7 @@ class BpfStreams:
     find_prog: Callable[[int], ProgStreams | None]  # struct bpf_prog * -> its main program's streams
     current: Callable[[], tuple[int, int, int, str]]  # (cpu, euid, pid, comm)
     _stages: dict[int, list[bytes]] = field(default_factory=dict)
+    _formats: dict[int, str] = field(default_factory=dict)  # by address: constants of kernel text, which never change
     _frames: dict[int, bytes] = field(default_factory=dict)  # ip -> its lines: a fault storm repeats the same ones
 
     def forget_frames(self) -> None:
@@ -113,10 +114,13 @@ class BpfStreams:
     @kcall
     def bpf_stream_stage_printk(self, ss: int, fmt: int, a: int, b: int, c: int, d: int) -> int:
         """Add one element: 0, or -ENOMEM over 1024 bytes. At most four arguments reach a kcall."""
-        raw = self.env.read_string(fmt)
-        if raw is None:
-            return -EINVAL
-        return self._add(ss, vsprintf(raw.decode("latin-1"), (a, b, c, d), self.env).encode("latin-1"))
+        text = self._formats.get(fmt)
+        if text is None:
+            raw = self.env.read_string(fmt)
+            if raw is None:
+                return -EINVAL
+            text = self._formats[fmt] = raw.decode("latin-1")
+        return self._add(ss, vsprintf(text, (a, b, c, d), self.env).encode("latin-1"))
 
     def _add(self, ss: int, data: bytes) -> int:
         if len(data) > MAX_BPRINTF_BUF:
