@@ -38,11 +38,13 @@ class Machine:
         self.current_cpu = 0
         self._kcalls: Sequence[Callable[..., int]] = ()
         self._names: list[str] = []
+        self._kcall_returns: dict[str, int] = {}
         self._mailboxes: list[int] = []  # physical
         self.kcall_count = 0
         self.on_kcall: Callable[[str, tuple[int, ...]], None] | None = None
         self.idle_stacks: list[int] = []
         self.depth = 0  # runs of engines inside each other
+        self.calls = 0  # how many of them are call()s
         self.sleeping: Callable[[str, Any], bool] = lambda name, generator: False
         self.returned: Callable[[], None] = lambda: None
         self.budget = 0  # instructions that one run() may execute, 0: no limit
@@ -85,12 +87,23 @@ class Machine:
     def _return_hook(self, cpu: Any) -> Callable[[], None]:
         def returned() -> None:
             self._finished = True
-            if self.depth == 1:
+            if not self.calls:
                 self._stop_wanted = True
                 self.returned()
             cpu.stop()
 
         return returned
+
+    def kcall_return(self, name: str) -> int:
+        """Address in the stub of kcall `name` where a guest function returns to that the kcall asked for."""
+        address = self._kcall_returns.get(name)
+        if address is None:
+            stub = next(s for s in self.image.symbols if s.name == name)
+            address = self._kcall_returns[name] = stub.address + stub.size - self.cpus[0].NOP_SIZE
+            for cpu in self.cpus:
+                cpu.engine.hook_address(address, self._return_hook(cpu))
+                cpu.flush_code()
+        return address
 
     def take_return(self) -> bool:
         """Whether a guest function has returned to `guest_call_return` since this was asked."""
@@ -127,11 +140,13 @@ class Machine:
         self.enter_call(cpu, function, args, base, return_address=return_address, frame_pointer=frame_pointer,
                         frames=frames)
         self.depth += 1
+        self.calls += 1
         try:
             self._run_to_return(cpu, 0 if return_address is None else return_address)
             result: int = cpu.result
         finally:
             self.depth -= 1
+            self.calls -= 1
             cpu.engine.resume(outer)
         return result
 

@@ -45,7 +45,7 @@ class Runner:
     def _begin(self, name: str, generator: Sleeping) -> bool:
         """True where the kcall is done and the guest may go on, False where the engine must stop."""
         machine = self._machine
-        if machine.depth > 1:  # a guest function that Python called: nothing else can run underneath it
+        if machine.calls:  # a guest function that Python called: nothing else can run underneath it
             machine.answer(self._run_through(name, generator))
             return True
         task = self._current()
@@ -178,7 +178,9 @@ class Runner:
             if frame.call is not None:
                 call, frame.call = frame.call, None
                 frame.saved = cpu.engine.snapshot()
-                self._machine.enter_call(cpu, call.function, call.arguments, cpu.sp, frame_pointer=frame.frame_pointer)
+                back = self._machine.kcall_return(frame.name)
+                self._machine.enter_call(cpu, call.function, call.arguments, cpu.sp, return_address=back,
+                                         frame_pointer=frame.frame_pointer)
                 return int(cpu.ip)
             if self._advance(task):
                 return self._after_trap

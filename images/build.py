@@ -35,7 +35,9 @@ TARGETS = {
     "arm64": ["-target", "aarch64-freestanding-none", "-mcpu=generic+lse+pan-neon-fp_armv8"],
 }
 EMULATION = {"x86_64": "elf_x86_64", "arm64": "aarch64elf"}
-STUB = {"x86_64": "\tmovl ${index}, %eax\n\tjmp kcall_entry", "arm64": "\tmov x16, #{index}\n\tb kcall_entry"}
+# the last instruction is where guest functions return to that a kcall calls: a stack walk finds the kcall's name there
+STUB = {"x86_64": "\tmovl ${index}, %eax\n\tjmp kcall_entry\n\tnop\n\tnop",
+        "arm64": "\tmov x16, #{index}\n\tb kcall_entry\n\tnop\n\tnop"}
 BPF_FLAGS = ["-target", "bpfel-freestanding", "-mcpu=v4", "-O2", "-g", "-std=gnu11", "-fno-sanitize=all",
              "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-Wall", "-Wno-unused-function"]
 

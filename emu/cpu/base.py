@@ -20,6 +20,7 @@ class BaseCpu:
     IP: ClassVar[int]  # Unicorn's numbers of the registers
     SP: ClassVar[int]
     RESULT: ClassVar[int]
+    NOP_SIZE: ClassVar[int]
 
     def __init__(self, number: int, memory: GuestMemory, arch: int, mode: int, model: int) -> None:
         self.number = number
