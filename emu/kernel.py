@@ -410,7 +410,7 @@ def _image(arch_name: str) -> Image:
 
 def _user_image(program: str, arch_name: str) -> Image:
     path = IMAGES / "user" / f"{program}.{arch_name}"
-    if not path.exists():
+    if path not in _IMAGES and not path.exists():
         raise KemuError(f"no user program {program!r}: images/user has no {path.name}")
     return _cached(path)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import importlib
 import struct
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from emu.watchdog import WATCHDOG
 from kernel_model.errors import BudgetExceededError, KemuError
 from kernel_model.image import Image
 from kernel_model.memory import GuestMemory
@@ -209,13 +209,11 @@ class Machine:
             self.cpus[self.current_cpu].stop()
 
         self._expired = False
-        timer = threading.Timer(self.watchdog_seconds, expire)
-        timer.daemon = True
-        timer.start()
+        number = WATCHDOG.arm(self.watchdog_seconds, expire)
         try:
             yield
         finally:
-            timer.cancel()
+            WATCHDOG.disarm(number)
 
     def flush_tlb_kernel_range(self, start: int, end: int) -> None:
         """Invalidate [start, end) on every vCPU. The engines only know how to forget everything."""

@@ -73,9 +73,9 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Let the task called `comm` run wherever it can until `until()`; then the next stage begins."""
+    """Let the task that `who` tells run wherever it can until `until()`; then the next stage begins."""
 
-    comm: str
+    who: Callable[[Task], bool]
     until: Callable[[], bool]
 
 
@@ -91,7 +91,7 @@ class Steer:
             self._stages.pop(0)
         if self._stages:
             for i, task in enumerate(options):
-                if task.comm == self._stages[0].comm:
+                if self._stages[0].who(task):
                     return i
         return keep_going(options, current)
 

@@ -186,3 +186,10 @@ class Vmalloc:
         """
         low = self._init_mm.layout.vmalloc_start + PAGE_SIZE  # the guard below the very first stack
         return self.vmalloc(THREAD_SIZE, owner, align=2 * THREAD_SIZE, start=low)
+
+    def clear(self, addr: int) -> None:
+        """Zero the memory of a vmalloc() area."""
+        area = self.find_vm_area(addr)
+        assert area is not None
+        for pfn in area.pfns:
+            self._init_mm.memory.fill(pfn << PAGE_SHIFT, PAGE_SIZE)

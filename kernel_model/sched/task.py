@@ -23,6 +23,7 @@ TASK_RUNNING, TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE = 0, 1, 2
 TASK_DEAD, TASK_WAKEKILL = 0x80, 0x100
 TASK_NORMAL = TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE
 TIF_SIGPENDING = 1 << 1
+_NR_CACHED_STACKS = 4  # NR_CACHED_STACKS is 2 for each CPU
 
 
 class TaskExit(Exception):
@@ -103,6 +104,7 @@ class Tasks:
         self._slab = slab
         self._init_mm = init_mm
         self.next_pid = first_pid
+        self._cached_stacks: list[int] = []
         self.by_address: dict[int, Task] = {}
 
     def create(self, comm: str, mm: MmStruct | None, pid: int | None = None, leader: Task | None = None) -> Task:
@@ -112,7 +114,7 @@ class Tasks:
             pid, self.next_pid = self.next_pid, self.next_pid + 1
         address = self._slab.kzalloc(self._types.sizeof("task_struct"), "task_struct")
         view = self._types.view("task_struct", address)
-        stack = self._vmalloc.alloc_thread_stack(f"stack of {comm}[{pid}]")
+        stack = self._alloc_stack()
         state_at = self._init_mm.virt_to_phys(address + self._types.offsetof("task_struct", "__state"))
         assert state_at is not None
         tgid = leader.tgid if leader is not None else pid
@@ -127,9 +129,20 @@ class Tasks:
         self.by_address[address] = task
         return task
 
+    def _alloc_stack(self) -> int:
+        """alloc_thread_stack_node(): a cached stack, cleared, or a new one."""
+        if not self._cached_stacks:
+            return self._vmalloc.alloc_thread_stack("kernel stack")
+        stack = self._cached_stacks.pop()
+        self._vmalloc.clear(stack)
+        return stack
+
     def release(self, task: Task) -> None:
         """release_task() and put_task_struct(): stack and task_struct go."""
-        self._vmalloc.vfree(task.stack)
+        if len(self._cached_stacks) < _NR_CACHED_STACKS:
+            self._cached_stacks.append(task.stack)
+        else:
+            self._vmalloc.vfree(task.stack)
         self._slab.kfree(task.address)
         del self.by_address[task.address]
 

@@ -21,7 +21,9 @@ class Dice:
 
 @pytest.fixture(scope="module", params=["x86_64", "arm64"])
 def kernel(request):
-    return emu.boot(arch=request.param)
+    booted = emu.boot(arch=request.param)
+    run(booted)  # from now on the stacks of threads are cached
+    return booted
 
 
 def run(kernel):

@@ -29,6 +29,10 @@ class Made:
 TASKS = [FakeTask(pid, comm) for pid, comm in ((1, "a"), (2, "b"), (3, "c"))]
 
 
+def named(comm):
+    return lambda task: task.comm == comm
+
+
 def experiment(fails, length=30):
     """`length` decisions among three tasks; `fails(choices)` says whether it is a deadlock."""
 
@@ -72,11 +76,11 @@ def test_a_replay_that_does_not_fit_says_so():
 
 def test_stages_follow_each_other():
     seen = []
-    steer = Steer([Stage("c", lambda: len(seen) >= 2), Stage("b", lambda: len(seen) >= 3)])
+    steer = Steer([Stage(named("c"), lambda: len(seen) >= 2), Stage(named("b"), lambda: len(seen) >= 3)])
     for _ in range(5):
         seen.append(TASKS[steer.choose(TASKS, TASKS[0], "point")].comm)
     assert seen == ["c", "c", "b", "a", "a"]
-    assert Steer([Stage("gone", lambda: False)]).choose(TASKS, TASKS[1], "point") == 1
+    assert Steer([Stage(named("gone"), lambda: False)]).choose(TASKS, TASKS[1], "point") == 1
 
 
 def test_tally_counts_and_keeps_the_simplest():
