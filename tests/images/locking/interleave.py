@@ -86,6 +86,7 @@ class Stage:
             self.windows.append(guest.cpu.memory.view(guest.space.translate(top - STACK_BYTES), STACK_BYTES))
         self.current = guest.symbols["current_task"] + self._percpu(guest)
         self.clock_step = 0
+        self.preempted = False  # owners look as if they had no CPU: nobody spins for them
         self.answers: dict[str, Callable[..., int]] = {"sched_clock": self._sched_clock, "mas_walk_vma": lambda *_: 0}
         self._stop: tuple[str, tuple[int, ...]] | None = None
         self._resuming = False
@@ -152,7 +153,7 @@ class Stage:
             return self._returned(task, script[task.at], cpu.result)
         name, _ = self._stop
         blocked = name in SLEEPS and self._goes_to_sleep(number)
-        self.views[number].on_cpu = 0 if blocked else 1
+        self.views[number].on_cpu = 0 if blocked or self.preempted else 1
         return replace(task, context=cpu.engine.snapshot(), kcall=self._stop, spun=name in SPINS, blocked=blocked)
 
     def _returned(self, task: TaskState, call: Call, result: int) -> TaskState:
@@ -178,7 +179,7 @@ class Stage:
         if self.state(number) & states:
             setattr(self.views[number], "__state", TASK_RUNNING)
             if tasks[number].blocked:
-                self.views[number].on_cpu = 1
+                self.views[number].on_cpu = 0 if self.preempted else 1
                 tasks[number] = replace(tasks[number], blocked=False)
 
 
@@ -195,7 +196,7 @@ class Explorer:
         self._load(State(stage.blank, ()))
         init(stage)
         for number in range(len(scripts)):
-            stage.views[number].on_cpu = 1
+            stage.views[number].on_cpu = 0 if stage.preempted else 1
         self.start = State(self._save(), tuple(TaskState() for _ in scripts))
         self._key = self._x86_key if stage.guest.arch == "x86_64" else self._arm64_key
 

@@ -135,7 +135,7 @@ class Model:
             self._own(task)
             return 0
         yield "point"
-        if self._may_spin() and (yield from self._spin(task)):
+        if self._may_spin(task) and (yield from self._spin(task)):
             return 0
         waiter = Waiter(task, False, self.clock() + WAIT_TIMEOUT)
         self.queue.append(waiter)
@@ -146,7 +146,7 @@ class Model:
             if killable and task in self.killed:
                 self.state[task] = 0
                 return (yield from self._give_up(waiter))
-            if not waiter.asked or (yield from self._watch()) != "free":
+            if not waiter.asked or (yield from self._watch(task)) != "free":
                 yield from self._sleep(task, how)
         self.state[task] = 0
         return 0
@@ -198,17 +198,18 @@ class Model:
             return "stop"
         return "readers" if self.reader_owned else "free" if self.owner is None else "writer"
 
-    def _may_spin(self) -> bool:
-        return not self.nonspinnable and (self.owner is None or self.reader_owned or self.awake[self.owner])
+    def _may_spin(self, task: int) -> bool:
+        return not self.nonspinnable and (self.owner is None or self.reader_owned
+                                         or (self.awake[self.owner] and self.owner != task))
 
-    def _watch(self) -> Generator[Stop, None, str]:
+    def _watch(self, task: int) -> Generator[Stop, None, str]:
         """Wait while the same writer has it and runs; what it is then."""
         kind, who = self._kind(), self.owner
         if kind != "writer":
             return kind
         assert who is not None
         while self._kind() == "writer" and self.owner == who:
-            if not self.awake[who]:
+            if not self.awake[who] or who == task:
                 return "stop"
             yield "spin"
         return self._kind()
@@ -218,7 +219,7 @@ class Model:
             yield "spin"
         self.spinner = task
         before, end, got = "free", 0, False
-        while (kind := (yield from self._watch())) != "stop":
+        while (kind := (yield from self._watch(task))) != "stop":
             if self.writer is None and not self.inside and not self.handoff:
                 self._own(task)
                 got = True
