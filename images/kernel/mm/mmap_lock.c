@@ -40,11 +40,11 @@ __frame void mmap_read_unlock(struct mm_struct *mm)
 }
 
 /* The inline functions under their own names, for callers outside. */
-#define OUTSIDE(result, name, type)				\
-	result out_of_line_##name(type arg) __asm__(#name);	\
-	__frame __used result out_of_line_##name(type arg)	\
-	{							\
-		return name(arg);				\
+#define OUTSIDE(result, name, type)		\
+	result (name)(type arg);		\
+	__frame __used result (name)(type arg)	\
+	{					\
+		return inline_##name(arg);	\
 	}
 
 OUTSIDE(void, mmap_write_lock, struct mm_struct *)

@@ -7,7 +7,8 @@
  *      vm_lock_seq   equal to it: the VMA is write-locked, until mmap_lock is given up
  *      vm_refcnt     0 detached, 1 attached, + 1 for each reader, + VMA_LOCK_OFFSET while a writer waits for them
  *
- * What is out of line here is so in the reference kernel: lockdep's `at:` and the traces name it.
+ * What is out of line here is so in the reference kernel: lockdep's `at:` and the traces name it. What is inline has an
+ * out-of-line twin of its plain name for callers outside.
  */
 #ifndef _LINUX_MMAP_LOCK_H
 #define _LINUX_MMAP_LOCK_H
@@ -36,14 +37,14 @@ static __always_inline void mm_lock_seqcount_step(struct mm_struct *mm)
 	smp_store_release(&mm->mm_lock_seq, mm->mm_lock_seq + 1);
 }
 
-static __always_inline void mmap_write_lock(struct mm_struct *mm)
+static __always_inline void inline_mmap_write_lock(struct mm_struct *mm)
 {
 	down_write(&mm->mmap_lock);
 	mm_lock_seqcount_step(mm);
 }
 
 /* 0 or -EINTR */
-static __always_inline int mmap_write_lock_killable(struct mm_struct *mm)
+static __always_inline int inline_mmap_write_lock_killable(struct mm_struct *mm)
 {
 	int ret = down_write_killable(&mm->mmap_lock);
 
@@ -52,7 +53,7 @@ static __always_inline int mmap_write_lock_killable(struct mm_struct *mm)
 	return ret;
 }
 
-static __always_inline bool mmap_write_trylock(struct mm_struct *mm)
+static __always_inline bool inline_mmap_write_trylock(struct mm_struct *mm)
 {
 	if (!down_write_trylock(&mm->mmap_lock))
 		return false;
@@ -66,25 +67,32 @@ static __always_inline void vma_end_write_all(struct mm_struct *mm)
 	mm_lock_seqcount_step(mm);
 }
 
-static __always_inline void mmap_write_unlock(struct mm_struct *mm)
+static __always_inline void inline_mmap_write_unlock(struct mm_struct *mm)
 {
 	vma_end_write_all(mm);
 	up_write(&mm->mmap_lock);
 }
 
-static __always_inline void mmap_write_downgrade(struct mm_struct *mm)
+static __always_inline void inline_mmap_write_downgrade(struct mm_struct *mm)
 {
 	vma_end_write_all(mm);
 	downgrade_write(&mm->mmap_lock);
 }
 
 /* Keep readers out of the VMA until mmap_lock, which is held for writing, is given up. */
-static __always_inline void vma_start_write(struct vm_area_struct *vma)
+static __always_inline void inline_vma_start_write(struct vm_area_struct *vma)
 {
 	unsigned int seq = vma->vm_mm->mm_lock_seq;
 
 	if (vma->vm_lock_seq != seq)
 		__vma_start_write(vma, seq);
 }
+
+#define mmap_write_downgrade(x) inline_mmap_write_downgrade(x)
+#define mmap_write_lock(x) inline_mmap_write_lock(x)
+#define mmap_write_lock_killable(x) inline_mmap_write_lock_killable(x)
+#define mmap_write_trylock(x) inline_mmap_write_trylock(x)
+#define mmap_write_unlock(x) inline_mmap_write_unlock(x)
+#define vma_start_write(x) inline_vma_start_write(x)
 
 #endif

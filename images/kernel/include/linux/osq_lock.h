@@ -14,9 +14,10 @@ static __always_inline bool need_resched(void)
 	return READ_ONCE(current->thread_info_flags) & 1UL << TIF_NEED_RESCHED;
 }
 
+/* Whoever waits for himself spins until his time slice ends (there are none here), then sleeps. */
 static __always_inline bool owner_on_cpu(struct task_struct *owner)
 {
-	return READ_ONCE(owner->on_cpu);
+	return owner != current && READ_ONCE(owner->on_cpu);
 }
 
 /* false: the CPU is wanted elsewhere */
