@@ -51,6 +51,7 @@ from kernel_model.mm.vma import MmRegistry
 from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.oops.common import System
 from kernel_model.panic import Taint
+from kernel_model.profiles import Profile
 from kernel_model.sched.rcu import Rcu
 from kernel_model.sched.task import Task
 from kernel_model.signals import Signals
@@ -142,12 +143,12 @@ class _Clock:
 class Kernel:
     """One booted kernel. Use `boot()`."""
 
-    def __init__(self, arch_name: str, profile_name: str) -> None:
+    def __init__(self, arch_name: str, profile: str | Profile) -> None:
         try:
             self.arch = arches.get(arch_name)
         except ValueError as error:
             raise KemuError(str(error)) from None
-        self.profile = profiles.get(profile_name)
+        self.profile = profile if isinstance(profile, Profile) else profiles.get(profile)
         self.image = _image(arch_name)
         layout = self.arch.layout
         self.memory = GuestMemory(RAM_SIZE, layout.phys_base)
@@ -226,6 +227,7 @@ class Kernel:
         features.arena_scratch = self.profile.scratch is not profiles.Scratch.NONE
         features.arena_scratch_replace = self.profile.scratch is profiles.Scratch.REPLACE
         features.stream_error_limit = self.profile.stream_error_limit or 0
+        features.task_vma = _TASK_VMA_MODES.index(self.profile.task_vma)
 
     def _bind(self) -> None:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
@@ -393,6 +395,8 @@ class _MachineKcalls:
         self._kernel.machine.flush_tlb_kernel_range(start, end)
 
 
+# enum task_vma_mode of linux/sched.h
+_TASK_VMA_MODES = (profiles.TaskVma.MMAP_LOCK, profiles.TaskVma.SPLIT, profiles.TaskVma.SNAPSHOT)
 _IMAGES: dict[Path, Any] = {}
 
 
@@ -425,8 +429,8 @@ def _merge(ranges: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     return out
 
 
-def boot(arch: str = "x86_64", profile: str = profiles.DEFAULT) -> Kernel:
-    """Boot a virtual kernel: `arch` is "x86_64" or "arm64", `profile` a name of `kemu profiles`.
+def boot(arch: str = "x86_64", profile: str | Profile = profiles.DEFAULT) -> Kernel:
+    """Boot a virtual kernel: `arch` is "x86_64" or "arm64", `profile` a name of `kemu profiles` or a Profile.
 
     Raises KemuError for unknown names and MissingSymbolsError for an image that calls what nobody implements.
     """

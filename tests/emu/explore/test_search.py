@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.explore.oracles import DoesNotFitError, RandomWalk, Replay, Stage, Steer, Sticky
+from emu.explore.oracles import DoesNotFitError, Priorities, RandomWalk, Replay, Stage, Steer, Sticky
 from emu.explore.search import explore, minimise, order
 
 
@@ -52,6 +52,13 @@ def test_a_seed_gives_one_walk():
     assert run(RandomWalk(3)) == run(RandomWalk(3)) != run(RandomWalk(4))
     assert run(Sticky(3)) == run(Sticky(3))
     assert len(run(Sticky(3)).deviations) < len(run(RandomWalk(3)).deviations)
+
+
+def test_pct_finds_a_bug_of_depth_two_as_often_as_its_paper_promises():
+    """`a` must be overtaken at one of 10 decisions: depth 2, 3 tasks, so at least once in 3 * 10 seeds."""
+    run = experiment(lambda choices: choices[:5] == [0] * 5 and choices[5] != 0, length=10)
+    found = sum(run(Priorities(seed, depth=2, steps=10)).outcome == "deadlock" for seed in range(3000))
+    assert found >= 3000 / 30 * 0.8
 
 
 def test_a_walk_takes_every_option():
