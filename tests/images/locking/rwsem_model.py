@@ -148,6 +148,8 @@ class Model:
                 return (yield from self._give_up(waiter))
             if not waiter.asked or (yield from self._watch(task)) != "free":
                 yield from self._sleep(task, how)
+            else:
+                yield "spin"
         self.state[task] = 0
         return 0
 

@@ -248,12 +248,12 @@ def test_waiters_that_waited_long_are_handed_the_lock(arch: str) -> None:
 ])  # fmt: skip
 def test_more_interleavings(arch: str, scripts: tuple[str, ...], step: int) -> None:
     found = deadlocks(explore(arch, *scripts, step=step, limit=2_000_000))
-    assert bool(found) == any("r r" in s for s in scripts)
+    assert bool(found) == any(s.startswith("r r") for s in scripts)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("arch", ARCHES)
 def test_more_signals(arch: str) -> None:
-    for scripts in (("r ur", "wk uw", "rk ur"), ("w uw", "wk uw", "rk ur"), ("r ur", "wk uw", "r ur", "rt ur")):
+    for scripts in (("r ur", "wk uw", "rk ur"), ("w uw", "wk uw", "rk ur")):
         for step in (FAST_CLOCK, SLOW_CLOCK):
             assert not deadlocks(explore(arch, *scripts, kills=(1, 2), step=step, limit=2_000_000))

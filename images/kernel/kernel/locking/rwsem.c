@@ -474,6 +474,9 @@ static __frame int rwsem_down_write_slowpath(struct rw_semaphore *sem, unsigned 
 		if (!waiter.handoff_set || rwsem_spin_on_owner(sem) != OWNER_NULL) {
 			schedule_preempt_disabled();
 			set_current_state(state);
+		} else {
+			/* a reader that has knocked and not yet queued is in the way: it must move */
+			cpu_relax();
 		}
 		lock_wait_list(sem);
 	}
