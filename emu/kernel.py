@@ -36,7 +36,7 @@ from kernel_model.image import Image, load_image
 from kernel_model.irq_work import DeferredWork
 from kernel_model.kallsyms import Kallsyms
 from kernel_model.kcall import bind, collect, kcall
-from kernel_model.locking.unproved import UnprovedKcalls
+from kernel_model.locking.lockdep import Lockdep
 from kernel_model.memory import GuestMemory
 from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.fault import FaultHandler
@@ -52,6 +52,8 @@ from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.oops.common import System
 from kernel_model.panic import Taint
 from kernel_model.profiles import Profile
+from kernel_model.sched.debug import show_blocked_state
+from kernel_model.sched.hung_task import HungTasks
 from kernel_model.sched.rcu import Rcu
 from kernel_model.sched.task import Task
 from kernel_model.signals import Signals
@@ -143,12 +145,13 @@ class _Clock:
 class Kernel:
     """One booted kernel. Use `boot()`."""
 
-    def __init__(self, arch_name: str, profile: str | Profile) -> None:
+    def __init__(self, arch_name: str, profile: str | Profile, lockdep: bool = False) -> None:
         try:
             self.arch = arches.get(arch_name)
         except ValueError as error:
             raise KemuError(str(error)) from None
         self.profile = profile if isinstance(profile, Profile) else profiles.get(profile)
+        self._lockdep_wanted = lockdep
         self.image = _image(arch_name)
         layout = self.arch.layout
         self.memory = GuestMemory(RAM_SIZE, layout.phys_base)
@@ -227,21 +230,30 @@ class Kernel:
         features.arena_scratch = self.profile.scratch is not profiles.Scratch.NONE
         features.arena_scratch_replace = self.profile.scratch is profiles.Scratch.REPLACE
         features.stream_error_limit = self.profile.stream_error_limit or 0
+        features.prove_locking = self._lockdep_wanted
         features.task_vma = _TASK_VMA_MODES.index(self.profile.task_vma)
 
     def _bind(self) -> None:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
+        self.oops = self.arch_boot.oops()
+        self.lockdep = Lockdep(
+            self.system, self.types, lambda: sorted(self.tasks.by_address.values(), key=lambda t: t.pid),
+            lambda: self.oops.task_trace(self.current_task(), self.machine.kcall_frame_pointer),
+            lambda: self.machine.cpus[self.machine.current_cpu].interrupts_enabled,
+        )
+        self.hung_tasks = HungTasks(self.system, self.types, self.oops, self.tasks.ppid)
+        self.processes.sched.on_exit.append(self.lockdep.forget)
         self._subsystems = [
             _MachineKcalls(self),
             *self.processes.subsystems(),
             self.deferred,
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
-            UnprovedKcalls(),
+            self.lockdep,
             Rcu(lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view),
             Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
                    self.machine.symbol("golden_file"), direct_hole),
-            self.arch_boot.oops(),
+            self.oops,
             *self._bpf_subsystems(),
         ]
         table = self.image.kcall_table()
@@ -378,6 +390,10 @@ class Kernel:
             self.bpf.maps.remove(old)
             old.free()
 
+    def show_blocked_tasks(self) -> list[str]:
+        """What sysrq-w prints: tasks in uninterruptible sleep and where they are."""
+        return show_blocked_state(self.processes.sched.run_list, self.tasks.ppid, self.oops)
+
     def dmesg(self) -> str:
         """The kernel log so far."""
         return self.console.text()
@@ -429,9 +445,13 @@ def _merge(ranges: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     return out
 
 
-def boot(arch: str = "x86_64", profile: str | Profile = profiles.DEFAULT) -> Kernel:
+def boot(
+    arch: str = "x86_64", profile: str | Profile = profiles.DEFAULT, *, lockdep: bool = False
+) -> Kernel:
     """Boot a virtual kernel: `arch` is "x86_64" or "arm64", `profile` a name of `kemu profiles` or a Profile.
+
+    `lockdep` makes it one with CONFIG_PROVE_LOCKING; Kernel.lockdep.prove_locking is its sysctl.
 
     Raises KemuError for unknown names and MissingSymbolsError for an image that calls what nobody implements.
     """
-    return Kernel(arch, profile)
+    return Kernel(arch, profile, lockdep)

@@ -159,6 +159,11 @@ class Cpu(BaseCpu):
     # -- registers and running ---------------------------------------------------------------------------------------
 
     @property
+    def interrupts_enabled(self) -> bool:
+        """Whether the CPU would take an interrupt."""
+        return not self.engine.read(ua.UC_ARM64_REG_PSTATE) & traps.PSR_I
+
+    @property
     def fault_address(self) -> int:
         """FAR_EL1."""
         return self.read_sysreg("far_el1")

@@ -131,6 +131,11 @@ class Cpu(BaseCpu):
     # -- registers and running ---------------------------------------------------------------------------------------
 
     @property
+    def interrupts_enabled(self) -> bool:
+        """Whether the CPU would take an interrupt."""
+        return bool(self.engine.read(ux.UC_X86_REG_RFLAGS) & traps.X86_EFLAGS_IF)
+
+    @property
     def fault_address(self) -> int:
         """CR2."""
         return self.engine.read(ux.UC_X86_REG_CR2)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from kernel_model.mm.access import KernelSpace
+from kernel_model.mm.access import GuestAddressError, KernelSpace
 from kernel_model.sched.task import Task
 from kernel_model.types import Types
 
 BLOCKER_TYPE_MASK = 3
 BLOCKER_TYPE_MUTEX, BLOCKER_TYPE_SEM, BLOCKER_TYPE_RWSEM_READER, BLOCKER_TYPE_RWSEM_WRITER = range(4)
 _MODES = {BLOCKER_TYPE_RWSEM_READER: "for reading", BLOCKER_TYPE_RWSEM_WRITER: "for writing"}
+_RWSEM_WAITING_FOR_READ = 1  # enum rwsem_waiter_type
 _STRUCTS = {BLOCKER_TYPE_MUTEX: "mutex", BLOCKER_TYPE_SEM: "semaphore"}
 
 
@@ -72,11 +73,27 @@ class WaitFor:
         self._space = space
 
     def wanted(self, task: Task) -> Wanted | None:
-        """The lock that a blocked task sleeps on, None where it sleeps on something else."""
-        blocker = int(task.view.blocker)
-        if not task.blocked or not blocker:
+        """The lock that a blocked task sleeps on, None where it sleeps on something else.
+
+        Linux notes the lock only of those who wait unkillably; of the others the innermost lock that lockdep knows is
+        the one, where its wait list has the task.
+        """
+        if not task.blocked:
             return None
-        kind, address = blocker & BLOCKER_TYPE_MASK, blocker & ~BLOCKER_TYPE_MASK
+        blocker = int(task.view.blocker)
+        if blocker:
+            kind, address = blocker & BLOCKER_TYPE_MASK, blocker & ~BLOCKER_TYPE_MASK
+            return self._wanted(kind, address)
+        held = list(self._held(task))
+        if not held:
+            return None
+        address = held[-1].instance - self._types.offsetof("rw_semaphore", "dep_map")
+        for waiter, kind in self._queue(address):
+            if waiter is task:
+                return self._wanted(kind, address)
+        return None
+
+    def _wanted(self, kind: int, address: int) -> Wanted:
         dep_map = address + self._types.offsetof(_STRUCTS.get(kind, "rw_semaphore"), "dep_map")
         name = self._space.read_u64(dep_map + self._types.offsetof("lockdep_map", "name"))
         return Wanted(address, dep_map, self._space.read_cstr(name).decode() if name else f"{address:016x}", kind)
@@ -102,30 +119,36 @@ class WaitFor:
                     how = " for reading" if holding.read else " for writing" if lock.mode else ""
                     out.append(Edge(task, other, lock, f"holds it{how}"))
         if lock.mode:
-            ahead = self._queue(lock)
-            ahead = ahead[: ahead.index(task)] if task in ahead else []
-            for other in ahead:
-                theirs = self.wanted(other)
-                if theirs is not None and not (reading and theirs.kind == BLOCKER_TYPE_RWSEM_READER):
-                    out.append(Edge(task, other, lock, f"is queued in front of it {theirs.mode}"))
+            for other, kind in self._queue(lock.address):
+                if other is task:
+                    break
+                if not (reading and kind == BLOCKER_TYPE_RWSEM_READER):
+                    out.append(Edge(task, other, lock, f"is queued in front of it {_MODES[kind]}"))
         return out
 
-    def _queue(self, lock: Wanted) -> list[Task]:
-        """The tasks in an rw_semaphore's wait list, first one first."""
+    def _queue(self, semaphore: int) -> list[tuple[Task, int]]:
+        """The tasks in an rw_semaphore's wait list and how they want it, first one first; nothing where the address
+        holds no such list."""
         by_address = {task.address: task for task in self.tasks}
-        head = lock.address + self._types.offsetof("rw_semaphore", "wait_list")
-        task_at = self._types.offsetof("rwsem_waiter", "task")
-        out, at = [], self._space.read_u64(head)
-        while at not in (head, 0):
-            task = by_address.get(self._space.read_u64(at + task_at))
-            if task is not None:
-                out.append(task)
-            at = self._space.read_u64(at)
+        head = semaphore + self._types.offsetof("rw_semaphore", "wait_list")
+        task_at, type_at = (self._types.offsetof("rwsem_waiter", name) for name in ("task", "type"))
+        out: list[tuple[Task, int]] = []
+        try:
+            at = self._space.read_u64(head)
+            while at not in (head, 0) and len(out) < len(self.tasks):
+                task = by_address.get(self._space.read_u64(at + task_at))
+                reads = self._space.read_u32(at + type_at) == _RWSEM_WAITING_FOR_READ
+                if task is None:
+                    break
+                out.append((task, BLOCKER_TYPE_RWSEM_READER if reads else BLOCKER_TYPE_RWSEM_WRITER))
+                at = self._space.read_u64(at)
+        except GuestAddressError:
+            return []
         return out
 
     def cycle(self) -> list[Edge]:
-        """The edges of a cycle, beginning with the task of the lowest pid in it; empty where there is none."""
-        for start in self.tasks:
+        """The edges of a cycle, beginning with a task that holds something others want; empty where there is none."""
+        for start in sorted(self.tasks, key=lambda t: (not self.holdings(t), t.pid)):
             path = self._search(start, start, [])
             if path:
                 return path

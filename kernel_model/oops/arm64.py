@@ -16,7 +16,7 @@ from arch.interface import Walk
 from kernel_model.kcall import kcall
 from kernel_model.mm.signals import BUS_ADRERR, SIGBUS, SigInfo
 from kernel_model.oops.common import BUGFLAG_WARNING, System
-from kernel_model.sched.task import TaskExit
+from kernel_model.sched.task import Task, TaskExit
 
 SIGKILL = 9
 PT_REGS_STACKFRAME = 296  # offsetof(struct pt_regs, stackframe)
@@ -49,8 +49,8 @@ class Arm64Oops:
         code = self._system.read_code(address, 4)
         return None if code is None else int.from_bytes(code, "little")
 
-    def _on_stack(self, address: int) -> bool:
-        stack = self._system.current().stack
+    def _on_stack(self, address: int, task: Task | None = None) -> bool:
+        stack = (task or self._system.current()).stack
         low, high = self._overflow_stack(self._system.cpu_number())
         return stack <= address < stack + _STACK_SIZE or low <= address < high
 
@@ -62,6 +62,16 @@ class Arm64Oops:
 
     def _trace(self, regs: Regs) -> list[str]:
         frames = unwind(regs, self._system.read_word, self._on_stack, PT_REGS_STACKFRAME)
+        return ["Call trace:", *map(self._entry, frames)]
+
+    def task_trace(self, task: Task, frame_pointer: int, *, asleep: bool = False) -> list[str]:
+        """show_stack() from a frame record on a task's stack: the first entry is marked (C) for the task that asks, (T)
+        for one that is asleep."""
+        s = self._system
+        regs = Regs(pc=s.read_word(frame_pointer + 8) or 0)
+        regs.x[29] = s.read_word(frame_pointer) or 0
+        frames = list(unwind(regs, s.read_word, lambda at: self._on_stack(at, task), PT_REGS_STACKFRAME))
+        frames[0] = Frame(frames[0].address, "T" if asleep else "C")
         return ["Call trace:", *map(self._entry, frames)]
 
     def _registers(self, regs: Regs) -> list[str]:

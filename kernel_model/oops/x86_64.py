@@ -16,7 +16,7 @@ from arch.x86_64.unwind import Stack, call_trace, read_regs, unwind
 from kernel_model.kcall import kcall
 from kernel_model.mm.signals import SigInfo, segfault_line
 from kernel_model.oops.common import BUGFLAG_WARNING, System
-from kernel_model.sched.task import TaskExit
+from kernel_model.sched.task import Task, TaskExit
 from kernel_model.vsprintf import hash_pointer
 
 SIGKILL, SIGSEGV = 9, 11
@@ -53,18 +53,26 @@ class X86Oops:
             lines = [f"CR2: {int(at, 16):016x}" + line[21:] if line.startswith("CR2: ") else line for line in lines]
         return lines
 
-    def _stacks(self) -> list[Stack]:
-        task = self._system.current()
+    def _stacks(self, task: Task) -> list[Stack]:
         stacks = [Stack("TASK", task.stack, task.stack + _STACK_SIZE)]
         stacks += [Stack("#DF", low, high) for low, high in self._ist_stacks]
         return stacks
 
-    def _trace(self, regs: Regs) -> list[str]:
-        s, task = self._system, self._system.current()
+    def _trace(self, regs: Regs, task: Task | None = None) -> list[str]:
+        s, task = self._system, task or self._system.current()
         user_regs = task.stack_top - PT_REGS_SIZE if task.mm is not None else None
         frames = list(unwind(regs, s.read_word, s.kallsyms.is_text, s.kallsyms.function_offset, s.read_code, user_regs))
-        return call_trace(regs, self._stacks(), frames, s.read_word, s.kallsyms.is_text, s.kallsyms.return_symbol,
+        return call_trace(regs, self._stacks(task), frames, s.read_word, s.kallsyms.is_text, s.kallsyms.return_symbol,
                           s.read_code)
+
+    def task_trace(self, task: Task, frame_pointer: int, *, asleep: bool = False) -> list[str]:
+        """show_stack() from a frame record on a task's stack. The code bytes of another task's user mode are not read
+        (copy_code(), arch/x86/kernel/dumpstack.c): that is what `asleep` says."""
+        caller = self._system.read_word(frame_pointer + 8) or 0
+        lines = self._trace(Regs(ip=caller, sp=frame_pointer, bp=frame_pointer), task)
+        if not asleep:
+            return lines
+        return [line for i, line in enumerate(lines) if not (line.startswith("Code: ") and "RIP: 0033" in lines[i - 1])]
 
     def _body(self, regs: Regs) -> None:
         """show_regs(): who, registers, trace."""

@@ -18,7 +18,7 @@ from kernel_model.mm.vma import MmStruct
 from kernel_model.mm.vmalloc import THREAD_SIZE, Vmalloc
 from kernel_model.types import Types, View
 
-PF_KTHREAD = 0x00200000
+PF_FORKNOEXEC, PF_KTHREAD, PF_RANDOMIZE = 0x00000040, 0x00200000, 0x00400000
 TASK_RUNNING, TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE = 0, 1, 2
 TASK_DEAD, TASK_WAKEKILL = 0x80, 0x100
 TASK_NORMAL = TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE
@@ -123,7 +123,7 @@ class Tasks:
         view.group_leader = (leader or task).address
         view.comm = task.comm
         view.stack = stack
-        view.flags = 0 if mm is not None else PF_KTHREAD
+        view.flags = PF_KTHREAD if mm is None else PF_RANDOMIZE | (PF_FORKNOEXEC if leader is not None else 0)
         view.mm = mm.addr if mm is not None else 0
         view.active_mm = mm.addr if mm is not None else 0
         self.by_address[address] = task
@@ -145,6 +145,11 @@ class Tasks:
             self._vmalloc.vfree(task.stack)
         self._slab.kfree(task.address)
         del self.by_address[task.address]
+
+    def ppid(self, task: Task) -> int:
+        """task_ppid_nr(): whoever has no parent here is init's child, a kernel thread kthreadd's."""
+        parent = self.by_address.get(int(task.view.real_parent))
+        return parent.tgid if parent is not None else 1 if task.mm is not None else 2
 
     def group(self, task: Task) -> list[Task]:
         """The threads of a task's process, by pid."""

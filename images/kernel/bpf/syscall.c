@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* bpf(BPF_PROG_TEST_RUN) for programs of type syscall. Mirrors kernel/bpf/syscall.c and net/bpf/test_run.c. */
+#include <linux/rcupdate.h>
 #include <linux/syscalls.h>
 
 #define U16_MAX 0xffff
@@ -23,7 +24,9 @@ __frame int bpf_prog_test_run_syscall(struct bpf_prog *prog, union bpf_attr *att
 			goto out;
 		}
 	}
+	rcu_read_lock_trace();
 	retval = prog->bpf_func(ctx, prog->insnsi);
+	rcu_read_unlock_trace();
 	if (copy_to_user(&uattr->test.retval, &retval, sizeof(retval)))
 		err = -EFAULT;
 	else if (ctx_size_in && copy_to_user((void *)attr->test.ctx_in, ctx, ctx_size_in))

@@ -173,7 +173,7 @@ def test_timeouts(arch: str) -> None:
 
 # -- traces ----------------------------------------------------------------------------------------------------------
 
-SCHEDULER = {"schedule", "__schedule", "schedule_preempt_disabled"}
+SCHEDULER = {"__switch_to", "schedule", "__schedule", "schedule_preempt_disabled"}
 
 
 def frames(here: Stage, state: State, number: int) -> list[str]:

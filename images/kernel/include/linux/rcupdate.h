@@ -3,7 +3,7 @@
 #ifndef _LINUX_RCUPDATE_H
 #define _LINUX_RCUPDATE_H
 
-#include <linux/sched.h>
+#include <linux/lockdep.h>
 
 /* kcall: the outermost section that a grace period waits for has ended */
 void rcu_read_unlock_special(struct task_struct *t);
@@ -21,6 +21,24 @@ static __always_inline void rcu_read_unlock(void)
 	barrier();
 	if (--t->rcu_read_lock_nesting == 0 && unlikely(READ_ONCE(t->rcu_read_unlock_special)))
 		rcu_read_unlock_special(t);
+}
+
+/*
+ * Sections of RCU Tasks Trace, in which programs run that may sleep. Only lockdep is told of them: nothing here waits
+ * for their end. In Linux linux/rcupdate_trace.h.
+ */
+extern struct lockdep_map rcu_trace_lock_map;
+void rcu_lock_acquire(struct lockdep_map *map);
+
+static __always_inline void rcu_read_lock_trace(void)
+{
+	if (unlikely(kernel_features.prove_locking))
+		rcu_lock_acquire(&rcu_trace_lock_map);
+}
+
+static __always_inline void rcu_read_unlock_trace(void)
+{
+	lockdep_release(&rcu_trace_lock_map, _RET_IP_);
 }
 
 #endif

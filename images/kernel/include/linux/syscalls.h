@@ -4,6 +4,7 @@
 #define _LINUX_SYSCALLS_H
 
 #include <linux/bpf.h>
+#include <linux/uaccess.h>
 
 #define BPF_PROG_TEST_RUN 10
 
@@ -32,8 +33,6 @@ long __x64_sys_bpf(struct pt_regs *regs);
 int __sys_bpf(int cmd, union bpf_attr *uattr, unsigned int size);
 ssize_t ksys_write(unsigned int fd, const char *buf, size_t count);
 
-unsigned long copy_from_user(void *to, const void *from, unsigned long n);
-unsigned long copy_to_user(void *to, const void *from, unsigned long n);
 long copy_from_kernel_nofault(void *dst, const void *src, size_t size);
 long copy_to_kernel_nofault(void *dst, const void *src, size_t size);
 bool copy_from_kernel_nofault_allowed(const void *unsafe_src, size_t size);

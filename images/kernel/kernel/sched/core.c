@@ -9,9 +9,19 @@
 void context_switch(struct task_struct *prev);
 int try_to_wake_up(struct task_struct *p, unsigned int state);
 
+#ifdef __aarch64__
+/* out of line there, and the first entry of every sleeper's trace */
+static __frame void __switch_to(struct task_struct *prev)
+{
+	context_switch(prev);
+}
+#else
+#define __switch_to(prev) context_switch(prev)
+#endif
+
 static __frame void __schedule(void)
 {
-	context_switch(current);
+	__switch_to(current);
 }
 
 __frame void schedule(void)
