@@ -36,7 +36,8 @@ def check(vmlinux):
 
     def run(insns, profile="v7.2", sleepable=True, level=1):
         spec = ProgSpec(
-            name="test", section="syscall", type=ProgType.SYSCALL, insns=[*insns], sleepable=sleepable,
+            name="test", section="syscall" if sleepable else "raw_tp",
+            type=ProgType.SYSCALL if sleepable else ProgType.RAW_TRACEPOINT, insns=[*insns], sleepable=sleepable,
             subprogs=[("test", 0)], license="GPL",
         )  # fmt: skip
         return bpf_check(spec, [ARENA, ARRAY], None, vmlinux, profiles.get(profile), level, arch_name="x86_64")
