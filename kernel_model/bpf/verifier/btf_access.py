@@ -40,10 +40,10 @@ _SNAPSHOT_TRUSTED_OR_NULL = {"vm_area_struct": ("vm_mm", "vm_file")}
 class _Walk:
     """btf_struct_access(): the field at an offset. `kind` is the register type of what is loaded."""
 
-    def __init__(self, env: Env, btf: BtfView, untrusted: bool) -> None:
+    def __init__(self, env: Env, btf: BtfView) -> None:
         self.env = env
         self.btf = btf
-        self.flags = R.PTR_UNTRUSTED if untrusted else 0
+        self.flags = 0
         self.kind = R.SCALAR_VALUE
         self.target = 0  # BTF id of what the pointer points to
         self.field = ""
@@ -111,7 +111,7 @@ class _Walk:
             if length != size or off != start:
                 self.env.access(f"cannot access ptr member {member.name} with moff {start} {where}")
             self._pointer(member.name, kind)
-        elif off + size > end:
+        elif off + size > end and not self.flags & R.PTR_UNTRUSTED:  # the kernel minds less behind a union
             self.env.access(f"access beyond the end of member {member.name} (mend:{end}) {where}")
         return None
 
@@ -146,7 +146,7 @@ def access(env: Env, regno: int, off: int, size: int, write: bool, dst: int | No
         env.access(f"R{regno} is ptr_{record.name} invalid variable offset: off={at}, var_off={reg.var_off}")
     if write:
         env.access("only read is supported")
-    walk = _Walk(env, btf, bool(reg.type & R.PTR_UNTRUSTED))
+    walk = _Walk(env, btf)
     walk.run(btf.resolve(reg.btf_id), at, size)
     kind, flags = walk.kind, walk.flags
     if kind == R.PTR_TO_BTF_ID:

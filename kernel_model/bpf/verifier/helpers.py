@@ -20,6 +20,11 @@ from kernel_model.types import Kind
 if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
 
+# mem_types of check_reg_type(), and how its message lists them
+_MEM_TYPES = (R.PTR_TO_STACK, R.PTR_TO_PACKET, R.PTR_TO_PACKET_META, R.PTR_TO_MAP_KEY, R.PTR_TO_MAP_VALUE, R.PTR_TO_MEM,
+              R.PTR_TO_MEM | R.MEM_RINGBUF, R.PTR_TO_BTF_ID | R.PTR_TRUSTED)
+_MEM_NAMES = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
+
 
 def fill_traits(env: Env, insn: Insn, traits: CallTraits) -> None:
     """What control-flow analysis and liveness must know of the helper."""
@@ -74,10 +79,14 @@ def _argument(env: Env, proto: Proto, regno: int, arg: Arg, found: object) -> ob
         if reg.map.type == MapType.ARENA:
             env.inval(f"cannot pass map_type {int(reg.map.type)} into func {proto.name}#{env.insn.imm}")
         return reg.map
+    if arg not in (Arg.CONST_SIZE, Arg.CONST_SIZE_OR_ZERO):
+        _expect(env, regno, reg.type & ~R.MEM_RDONLY in _MEM_TYPES, _MEM_NAMES)
+        if reg.base == R.PTR_TO_BTF_ID and arg is not Arg.PTR_TO_MEM:
+            env.access(f"{proto.name}() may write into memory pointed by R{regno} type={R.type_str(reg.type)}")
     if arg in (Arg.PTR_TO_MAP_KEY, Arg.PTR_TO_MAP_VALUE):
         size = found.key_size if arg is Arg.PTR_TO_MAP_KEY else found.value_size  # type: ignore[attr-defined]
         mem.check_helper_access(env, regno, size, False)
     elif arg is Arg.CONST_SIZE or arg is Arg.CONST_SIZE_OR_ZERO:
         writes = proto.args[regno - 2] is Arg.PTR_TO_UNINIT_MEM
-        mem.check_mem_size(env, regno - 1, regno, writes, arg is Arg.CONST_SIZE_OR_ZERO)
+        mem.check_mem_size(env, regno - 1, regno, writes, arg is Arg.CONST_SIZE_OR_ZERO, writes)
     return found

@@ -24,12 +24,13 @@ def process_arg(env: Env, regno: int, save: bool) -> None:
     reg, arg = env.regs[regno], regno - 1
     if reg.type != R.PTR_TO_STACK:
         env.inval(f"arg#{arg} doesn't point to an irq flag on stack")
-    spi, allocated = iters.stack_object(env, reg, 1, "irq_flag")
+    expected = f"{'expected uninitialized' if save else 'expected an initialized'} irq flag as arg#{arg}"
+    spi, allocated = iters.stack_object(env, reg, 1, "irq_flag", expected)
     frame = env.func(reg)
     if save:
         kinds = frame.stack[spi].kinds if allocated else b""
         if any(kind in SPECIAL_SLOTS and kind != STACK_SPILL for kind in kinds):
-            env.inval(f"expected uninitialized irq flag as arg#{arg}")
+            env.inval(expected)
         mem.access(env, regno, 0, 8, True, None)
         slot = frame.stack[spi]
         slot.spilled.mark_known_zero(R.PTR_TO_STACK)
@@ -39,7 +40,7 @@ def process_arg(env: Env, regno: int, save: bool) -> None:
         env.scratch_slot(spi)
         return
     if not allocated or any(kind != STACK_IRQ_FLAG for kind in frame.stack[spi].kinds):
-        env.inval(f"expected an initialized irq flag as arg#{arg}")
+        env.inval(expected)
     env.liveness.mark_read(reg.frameno, env.insn_idx, 1 << spi)
     env.scratch_slot(spi)
     slot = frame.stack[spi]

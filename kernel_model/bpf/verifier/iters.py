@@ -39,16 +39,17 @@ class IterSlot:
     spi: int
 
 
-def stack_object(env: Env, reg: Reg, nr_slots: int, kind: str) -> tuple[int, bool]:
-    """stack_slot_obj_get_spi(): index of the main slot, and whether the stack has been used that deep."""
+def stack_object(env: Env, reg: Reg, nr_slots: int, kind: str, expected: str) -> tuple[int, bool]:
+    """stack_slot_obj_get_spi(): index of the main slot, and whether the stack has been used that deep.
+
+    `expected` is the line that follows the reason where the object cannot lie there.
+    """
     if reg.var_off.mask:
-        env.inval(f"{kind} has to be at a constant offset")
+        env.inval(f"{kind} has to be at a constant offset\n{expected}")
     off = reg.off + _signed(reg.var_off.value)
-    if off % 8:
-        env.inval(f"cannot pass in {kind} at an offset={off}")
     spi = (-off - 1) // 8
-    if off >= 0 or spi + 1 < nr_slots:
-        env.inval(f"cannot pass in {kind} at an offset={off}")
+    if off % 8 or off >= 0 or spi + 1 < nr_slots:
+        env.inval(f"cannot pass in {kind} at an offset={off}\n{expected}")
     frame = env.func(reg)
     return spi, spi < len(frame.stack)
 
@@ -63,17 +64,19 @@ def process_arg(env: Env, regno: int, flags: int, name: str, size: int) -> IterS
     if reg.type != R.PTR_TO_STACK:
         env.inval(f"arg#{arg} expected pointer to an iterator on stack")
     nr_slots = size // 8
-    spi, allocated = stack_object(env, reg, nr_slots, "iter")
+    fresh = "expected uninitialized" if flags & KF_ITER_NEW else "expected an initialized"
+    expected = f"{fresh} iter_{name} as arg #{arg}"
+    spi, allocated = stack_object(env, reg, nr_slots, "iter", expected)
     frame = env.func(reg)
     if flags & KF_ITER_NEW:
         if allocated and any(STACK_ITER in frame.stack[spi - i].kinds for i in range(nr_slots)):
-            env.inval(f"expected uninitialized iter_{name} as arg #{arg}")
+            env.inval(expected)
         for i in range(nr_slots):
             mem.access(env, regno, 8 * i, 8, True, None)
         _mark(env, frame, reg.frameno, spi, nr_slots, name)
         return IterSlot(reg.frameno, spi)
     if not allocated or not _initialized(frame, spi, nr_slots, name):
-        env.inval(f"expected an initialized iter_{name} as arg #{arg}")
+        env.inval(expected)
     for i in range(nr_slots):
         env.liveness.mark_read(reg.frameno, env.insn_idx, 1 << (spi - i))
         env.scratch_slot(spi - i)

@@ -21,6 +21,7 @@ from kernel_model.bpf.program import MapType
 from kernel_model.bpf.verifier import irq_flags, iters, mem, refs
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.btfview import BtfView
+from kernel_model.bpf.verifier.errors import Reject
 from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.types import BtfType, Kind
 
@@ -117,7 +118,7 @@ def _iterator(env: Env, meta: Meta, regno: int, target: BtfType | None) -> None:
 
 
 def _record_name(target: BtfType | None) -> str:
-    return f"{target.kind.name} {target.name}" if target is not None else "UNKNOWN "
+    return f"{target.kind.name} {target.name}" if target is not None and target.id else "UNKNOWN "
 
 
 def _btf_pointer(env: Env, meta: Meta, i: int, reg: Reg, target: BtfType | None) -> None:
@@ -179,7 +180,12 @@ def _memory(env: Env, meta: Meta, i: int, target: BtfType | None) -> int:
     size = env.reg_read(regno + 1)
     if size.type != R.SCALAR_VALUE:
         env.inval(f"R{regno + 1} is not a scalar")
-    mem.check_mem_size(env, regno, regno + 1)
+    try:
+        mem.check_mem_size(env, regno, regno + 1)
+        mem.check_mem_size(env, regno, regno + 1, True)
+    except Reject:
+        env.verbose(f"arg#{i} arg#{i + 1} memory, len pair leads to invalid memory access\n")
+        raise
     return 2
 
 

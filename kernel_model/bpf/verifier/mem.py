@@ -220,11 +220,13 @@ def _read_modify_write(env: Env, insn: Insn, size: int) -> int:
     return kind
 
 
-def check_helper_access(env: Env, regno: int, size: int, write: bool, zero_ok: bool = False) -> None:
-    """check_helper_mem_access(): a function touches `size` bytes behind register `regno`."""
+def check_helper_access(
+    env: Env, regno: int, size: int, write: bool, zero_ok: bool = False, raw: bool = False
+) -> None:
+    """check_helper_mem_access(): a function touches `size` bytes behind register `regno`; `raw`: it writes them all."""
     reg = env.regs[regno]
     if reg.type == R.PTR_TO_STACK:
-        stack.helper_access(env, regno, size, write)
+        stack.helper_access(env, regno, size, write, raw)
     elif reg.type == R.PTR_TO_MAP_VALUE:
         if write and reg.map.map_flags & BPF_F_RDONLY_PROG:
             env.access(f"write into map forbidden, value_size={reg.map.value_size} off={reg.off} size={size}")
@@ -233,13 +235,17 @@ def check_helper_access(env: Env, regno: int, size: int, write: bool, zero_ok: b
         if write and reg.type & R.MEM_RDONLY:
             env.access(f"R{regno} cannot write into {R.type_str(reg.type)}")
         _region(env, regno, 0, size, reg.mem_size, zero_ok)
+    elif reg.base == R.PTR_TO_BTF_ID and not reg.maybe_null:
+        btf_access.access(env, regno, 0, size, write, None)
     elif reg.is_null() and zero_ok and size == 0:
         return
     else:
-        env.access(f"R{regno} type={R.type_str(reg.type)} expected=fp, pkt, pkt_meta, map_key, map_value, mem")
+        env.access(f"R{regno} type={R.type_str(reg.type)} expected=fp")
 
 
-def check_mem_size(env: Env, mem_regno: int, size_regno: int, write: bool = False, zero_ok: bool = True) -> None:
+def check_mem_size(
+    env: Env, mem_regno: int, size_regno: int, write: bool = False, zero_ok: bool = True, raw: bool = False
+) -> None:
     """check_mem_size_reg(): memory behind one register, its length in another."""
     size = env.regs[size_regno]
     if size.type != R.SCALAR_VALUE:
@@ -252,5 +258,5 @@ def check_mem_size(env: Env, mem_regno: int, size_regno: int, write: bool = Fals
         env.access(
             f"R{size_regno} unbounded memory access, use 'var &= const' or 'if (var < const)'"
         )
-    check_helper_access(env, mem_regno, size.umax, write, zero_ok)
+    check_helper_access(env, mem_regno, size.umax, write, zero_ok, raw)
     precision.mark(env, size_regno)

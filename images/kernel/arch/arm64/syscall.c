@@ -6,6 +6,7 @@
 #define __NR_write 64
 #define __NR_exit 93
 #define __NR_exit_group 94
+#define __NR_getpgid 155
 #define __NR_getpid 172
 #define __NR_bpf 280
 
@@ -19,6 +20,12 @@ static __frame long __arm64_sys_bpf(struct pt_regs *regs)
 	return __sys_bpf((int)regs->regs[0], (union bpf_attr *)regs->regs[1], (unsigned int)regs->regs[2]);
 }
 
+/* Only the caller's own group: process groups are not modelled beyond that. */
+__frame long __arm64_sys_getpgid(const struct pt_regs *regs)
+{
+	return do_getpgid((pid_t)regs->regs[0]);
+}
+
 static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 {
 	switch (scno) {
@@ -26,6 +33,8 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return __arm64_sys_write(regs);
 	case __NR_getpid:
 		return current->tgid;
+	case __NR_getpgid:
+		return __arm64_sys_getpgid(regs);
 	case __NR_exit:
 	case __NR_exit_group:
 		do_group_exit((int)(regs->regs[0] & 0xff) << 8);

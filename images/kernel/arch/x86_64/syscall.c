@@ -3,6 +3,12 @@
 #include <linux/syscalls.h>
 #include <asm/ptrace.h>
 
+/* Only the caller's own group: process groups are not modelled beyond that. */
+__frame long __x64_sys_getpgid(const struct pt_regs *regs)
+{
+	return do_getpgid((pid_t)regs->di);
+}
+
 static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 {
 	switch (nr) {
@@ -10,6 +16,8 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return ksys_write((unsigned int)regs->di, (const char *)regs->si, regs->dx);
 	case 39:
 		return current->tgid;
+	case 121:
+		return __x64_sys_getpgid(regs);
 	case 231:
 	case 60:
 		do_group_exit((int)(regs->di & 0xff) << 8);
