@@ -15,6 +15,7 @@ from emu.kernel import IMAGES, Kernel, RunResult, boot
 from emu.report.tables import table
 from emu.scenarios.base import ScenarioResult
 from kernel_model import profiles
+from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.object import BpfObject, load_object
 from kernel_model.errors import KemuError
 
@@ -36,7 +37,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("prog", nargs="?", metavar="PROG", help="one program of the object (default: all)")
     machine(run)
     run.add_argument("--engine", default="jit", metavar="ENGINE", help="jit (default) or interp")
+    run.add_argument("--schedule", metavar="NAME|TOKEN", help="of a scenario with tasks: its name, or a replay token")
+    run.add_argument("--seed", type=_count, default=0, metavar="N", help="of schedules that are drawn by lot (0)")
     run.add_argument("--json", action="store_true", help="results as JSON")
+    compare = commands.add_parser("compare", help="the designs of a scenario over many schedules")
+    compare.add_argument("what", metavar="SCENARIO")
+    compare.add_argument("--arch", default="x86_64", metavar="ARCH", help="x86_64 (default) or arm64")
+    compare.add_argument("--engine", default="jit", metavar="ENGINE", help="jit (default) or interp")
+    compare.add_argument("--schedules", type=_count, default=300, metavar="N", help="for each design (300)")
+    compare.add_argument("--seed", type=_count, default=0, metavar="N", help="where the random ones begin (0)")
+    compare.add_argument("--json", action="store_true", help="results as JSON")
     verify = commands.add_parser("verify", help="what the verifier says of an object's programs")
     verify.add_argument("file", metavar="FILE.bpf.o")
     verify.add_argument("-l", "--log-level", type=int, default=0, choices=(0, 1, 2), metavar="0|1|2")
@@ -49,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the arena scenario on both architectures, before and after")
     demo.set_defaults(arch=None)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"not a number of at least 0: {text!r}")
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,12 +102,37 @@ def _run(args: argparse.Namespace) -> int:
         return _run_file(args)
     if args.what.endswith(".o"):
         return _run_object(args)
-    result: ScenarioResult = scenarios.get(args.what).run(args.arch, args.profile, args.engine)
+    result = _run_scenario(args)
     if args.json:
         print(json.dumps(_plain(result), indent=2))
     else:
         _print_scenario(result)
     return 0 if result.ok else 1
+
+
+def _run_scenario(args: argparse.Namespace) -> ScenarioResult:
+    scenario = scenarios.get(args.what)
+    result: ScenarioResult
+    if hasattr(scenario, "SCHEDULES"):
+        schedule = args.schedule or scenario.DEFAULT_SCHEDULE
+        result = scenario.run(args.arch, args.profile, args.engine, schedule, args.seed)
+    elif args.schedule is not None:
+        raise KemuError(f"{args.what} has no schedules to choose from")
+    else:
+        result = scenario.run(args.arch, args.profile, args.engine)
+    return result
+
+
+def _compare(args: argparse.Namespace) -> int:
+    module = scenarios.comparison(args.what)
+    if not args.schedules:
+        raise KemuError("--schedules: at least 1")
+    rows = module.compare(args.arch, args.schedules, args.seed, args.engine)
+    if args.json:
+        print(json.dumps(_plain(rows), indent=2))
+    else:
+        table(module.headers(), [module.cells(row) for row in rows])
+    return 0
 
 
 def _plain(value: Any) -> Any:
@@ -105,6 +146,8 @@ def _plain(value: Any) -> Any:
 def _print_scenario(result: ScenarioResult, first_text: bool = True) -> None:
     print(f"{result.name} on {result.arch}, {result.profile}")
     table(("STEP", "WHAT", "OUTCOME", "DETAIL"), [(r.step, r.what, r.outcome.value, r.detail) for r in result.rows])
+    if result.report:
+        print("\n".join(["", *result.report]))
     shown = next((r for r in result.rows if r.outcome.value in ("oops", "recovered")), None)
     if shown is not None and first_text:
         source = "the kernel log" if shown.dmesg else "the program's stderr stream"
@@ -154,7 +197,8 @@ def _run_file(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace, kernel: Kernel) -> BpfObject:
-    return load_object(args.file, kernel.types.btf, full_range=kernel.profile.ldimm64_full_range)
+    return load_object(args.file, kernel.types.btf, full_range=kernel.profile.ldimm64_full_range,
+                       absent=absent_kfuncs(kernel.profile))
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -198,7 +242,8 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"list": _list, "profiles": _profiles, "run": _run, "verify": _verify, "dump": _dump, "demo": _demo}
+_COMMANDS = {"list": _list, "profiles": _profiles, "run": _run, "verify": _verify, "dump": _dump, "demo": _demo,
+             "compare": _compare}
 
 if __name__ == "__main__":
     sys.exit(main())

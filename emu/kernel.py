@@ -23,6 +23,7 @@ from emu.processes import Processes, UserResult
 from kernel_model import profiles
 from kernel_model.bpf.arena import ArenaMap
 from kernel_model.bpf.core import Bpf
+from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.maps.base import Map
 from kernel_model.bpf.object import BpfObject, load_object
 from kernel_model.bpf.object.arena_data import populate_arena
@@ -329,7 +330,8 @@ class Kernel:
         """
         if engine not in ("jit", "interp"):
             raise KemuError(f"unknown engine {engine!r}: known are jit, interp")
-        obj = load_object(path, self.types.btf, full_range=self.profile.ldimm64_full_range)
+        obj = load_object(path, self.types.btf, full_range=self.profile.ldimm64_full_range,
+                          absent=absent_kfuncs(self.profile))
         loaded = LoadedObject(self, obj, self.create_maps(obj), {})
         maps = loaded.maps
         for spec in obj.progs:

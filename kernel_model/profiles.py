@@ -38,6 +38,8 @@ class Profile:
     merged: bool
     scratch: Scratch  # dc11a4dba246 ("bpf: Recover arena kernel faults with scratch page") and its fix, in v7.2
     task_vma: TaskVma  # 4cbee026db54 and bee9ef4a40a2 in v7.1; the series is 20260226161500.775715-1
+    vma_trusted_fields: bool  # the same: loads of vm_mm and vm_file stay trusted; 6.18's backport left that out
+    nested_rcu: bool  # 20251117200411.25563-2-puranjay@kernel.org in v6.19: RCU read sections may nest in programs
     consolidated_sleep_messages: bool  # a0d06cf102e4, cd9840c413e3, a2542a91aafd
     stream_error_limit: int | None  # kernel-origin reports per program; None: only the stream's capacity limits
     arena_rqspinlock: bool  # arena->spinlock and kfuncs callable from any context; before: one mutex, sleepable
@@ -53,6 +55,8 @@ _V6_18 = Profile(
     merged=True,
     scratch=Scratch.NONE,
     task_vma=TaskVma.SNAPSHOT,
+    vma_trusted_fields=False,
+    nested_rcu=False,
     consolidated_sleep_messages=False,
     stream_error_limit=None,
     arena_rqspinlock=False,
@@ -71,6 +75,7 @@ _V7_0 = _derive(
     release="7.0.0",
     summary="Linux 7.0: the task_vma iterator holds mmap_lock from _new to _destroy",
     task_vma=TaskVma.MMAP_LOCK,
+    nested_rcu=True,
     stream_error_limit=None,
     arena_rqspinlock=True,
     ldimm64_full_range=True,
@@ -81,6 +86,7 @@ _V7_1 = _derive(
     release="7.1.0",
     summary="Linux 7.1: task_vma works on a snapshot taken under the per-VMA lock",
     task_vma=TaskVma.SNAPSHOT,
+    vma_trusted_fields=True,
     consolidated_sleep_messages=True,
 )
 _DC11 = _derive(

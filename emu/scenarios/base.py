@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -15,7 +15,12 @@ class Outcome(Enum):
     REFUSED = "refused"
     SIGNAL = "signal"
     OOPS = "oops"
+    REJECTED = "rejected"
+    DEADLOCK = "deadlock"
     FAILED = "FAILED"
+
+
+_OBJECTIONS = (Outcome.OOPS, Outcome.REJECTED, Outcome.DEADLOCK, Outcome.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,10 @@ class ScenarioResult:
     arch: str
     profile: str
     rows: list[Row]
+    token: str = ""  # replays the schedule, where the scenario has one
+    report: list[str] = field(default_factory=list)  # lines to read after the rows
 
     @property
     def ok(self) -> bool:
-        """Nothing oopsed and nothing broke a promise."""
-        return all(row.outcome not in (Outcome.OOPS, Outcome.FAILED) for row in self.rows)
+        """The kernel had no objection and nothing broke a promise."""
+        return all(row.outcome not in _OBJECTIONS for row in self.rows)

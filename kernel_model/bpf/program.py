@@ -121,6 +121,7 @@ class ProgSpec:
     license: str = ""
     poisoned: dict[int, str] = field(default_factory=dict)  # slot -> the CO-RE relocation that failed there
     externs: list[str] = field(default_factory=list)  # the object's, in libbpf's order: unresolved kfuncs count in it
+    attach_btf_id: int = 0  # tracing: the kernel's BTF id of `attach_to` (kernel_model/bpf/object/attach.py)
 
 
 @dataclass(slots=True)

@@ -78,8 +78,9 @@ class _Function:
 
 
 class _Loader:
-    def __init__(self, name: str, data: bytes, target: Btf, full_range: bool) -> None:
+    def __init__(self, name: str, data: bytes, target: Btf, full_range: bool, absent: frozenset[str]) -> None:
         self.full_range = full_range
+        self.absent = absent
         self.elf = elf.parse(name, data)
         self.name = name
         self.target = target
@@ -285,7 +286,8 @@ class _Loader:
         if symbol.section != elf.SHN_UNDEF:
             at = symbol.value // 8 + insn.imm + 1
             return self._function_at(symbol.section, at, function.section.name)
-        found = self.target.find(essential_name(symbol.name), Kind.FUNC)
+        name = essential_name(symbol.name)
+        found = self.target.find(name, Kind.FUNC) if name not in self.absent else None
         if found is not None:
             insn.src, insn.imm, insn.off = BPF_PSEUDO_KFUNC_CALL, found.id, 0
         elif symbol.bind == elf.STB_WEAK:
@@ -366,9 +368,12 @@ class _Loader:
 
 
 def load_object(
-    source: str | Path | bytes, target_btf: Btf, name: str | None = None, *, full_range: bool = True
+    source: str | Path | bytes, target_btf: Btf, name: str | None = None, *, full_range: bool = True,
+    absent: frozenset[str] = frozenset(),
 ) -> BpfObject:
-    """Open a BPF object: `source` a path or the file's bytes, `target_btf` the kernel's types.
+    """Open a BPF object: `source` a path or the file's bytes, `target_btf` the kernel's types, without the functions
+    named in `absent`.
+
 
     `full_range`: the kernel takes any offset into a map (libbpf's feature "full range LDIMM64 support").
     Raises ObjectFileError naming file, section and cause, NotModelledError for conventions that kemu lacks.
@@ -381,7 +386,7 @@ def load_object(
             data = Path(source).read_bytes()
         except OSError as error:
             raise ObjectFileError(f"{title}: {error.strerror}") from None
-    loader = _Loader(title, data, target_btf, full_range)
+    loader = _Loader(title, data, target_btf, full_range, absent)
     progs = loader.programs()
     if not progs:
         raise ObjectFileError(f"{title}: the object has no programs")

@@ -10,6 +10,7 @@
 #define __NR_futex 98
 #define __NR_sched_yield 124
 #define __NR_prctl 167
+#define __NR_getpgid 155
 #define __NR_getpid 172
 #define __NR_gettid 178
 #define __NR_munmap 215
@@ -33,6 +34,12 @@ static __frame long __arm64_sys_mmap(struct pt_regs *regs)
 {
 	return (long)ksys_mmap_pgoff(regs->regs[0], regs->regs[1], regs->regs[2], regs->regs[3], regs->regs[4],
 				     regs->regs[5] >> PAGE_SHIFT);
+}
+
+/* Only the caller's own group: process groups are not modelled beyond that. */
+__frame long __arm64_sys_getpgid(const struct pt_regs *regs)
+{
+	return do_getpgid((pid_t)regs->regs[0]);
 }
 
 static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
@@ -61,6 +68,8 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return kernel_clone(regs->regs[0], regs->regs[1], regs->regs[2], regs->regs[4], regs->regs[3], regs);
 	case __NR_futex:
 		return do_futex((u32 *)regs->regs[0], (int)regs->regs[1], (u32)regs->regs[2], regs->regs[3]);
+	case __NR_getpgid:
+		return __arm64_sys_getpgid(regs);
 	case __NR_exit:
 		do_exit((int)(regs->regs[0] & 0xff) << 8);
 	case __NR_exit_group:

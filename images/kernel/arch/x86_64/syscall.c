@@ -4,6 +4,12 @@
 #include <linux/syscalls.h>
 #include <asm/ptrace.h>
 
+/* Only the caller's own group: process groups are not modelled beyond that. */
+__frame long __x64_sys_getpgid(const struct pt_regs *regs)
+{
+	return do_getpgid((pid_t)regs->di);
+}
+
 static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 {
 	switch (nr) {
@@ -16,6 +22,8 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return current->tgid;
 	case 56:
 		return kernel_clone(regs->di, regs->si, regs->dx, regs->r10, regs->r8, regs);
+	case 121:
+		return __x64_sys_getpgid(regs);
 	case 60:
 		do_exit((int)(regs->di & 0xff) << 8);
 	case 9:
