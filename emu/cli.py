@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     dump.add_argument("file", metavar="FILE.bpf.o")
     dump.add_argument("prog", metavar="PROG")
     machine(dump)
-    demo = commands.add_parser("demo", help="the arena scenario on both architectures, before and after")
+    demo = commands.add_parser("demo", help="both scenarios on both architectures, before and after")
     demo.set_defaults(arch=None)
     return parser
 
@@ -239,6 +239,11 @@ def _demo(args: argparse.Namespace) -> int:
             result = scenarios.arena_oob.run(arch, profile)
             _print_scenario(result, first_text=profile == "v7.2")
             print()
+        for profile in ("v7.0", "v7.1"):
+            _print_scenario(scenarios.task_vma_story.run(arch, profile))
+            print()
+    module = scenarios.comparison(scenarios.task_vma_story.NAME)
+    table(module.headers(), [module.cells(row) for row in module.compare("x86_64", 300, 0)])
     return 0
 
 

@@ -23,12 +23,14 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def run(command: str) -> tuple[str, int]:
-    """Output and exit status of one shown command, run in the repository's root."""
+    """Output and exit status of one shown command, run in the repository's root; `| head -N` may follow it."""
+    command, _, head = command.partition(" | head -")
     words = shlex.split(command)
     if words[0] == "kemu":
         words = [sys.executable, "-m", "emu.cli", *words[1:]]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    return done.stdout + done.stderr, done.returncode
+    output = done.stdout + done.stderr
+    return "".join(output.splitlines(keepends=True)[: int(head)]) if head else output, done.returncode
 
 
 def main() -> None:

@@ -38,12 +38,12 @@ def test_wrappers_of_system_calls_are_the_running_kernels(kernel, kind, prefix):
 
 
 def test_functions_and_tracepoints(kernel):
-    assert name(kernel, "fentry/copy_from_user") == "copy_from_user"
-    assert name(kernel, "fentry/vmlinux:copy_from_user") == "copy_from_user"
+    assert name(kernel, "fentry/strncpy_from_user") == "strncpy_from_user"
+    assert name(kernel, "fentry/vmlinux:strncpy_from_user") == "strncpy_from_user"
     assert name(kernel, "tp_btf/sys_enter") == "btf_trace_sys_enter"
 
 
-@pytest.mark.parametrize("section", ["fentry/nothing", "fentry.s/__x64_sys_nothing", "tp_btf/copy_from_user"])
+@pytest.mark.parametrize("section", ["fentry/nothing", "fentry.s/__x64_sys_nothing", "tp_btf/strncpy_from_user"])
 def test_what_is_not_there_is_an_error_in_libbpfs_words(kernel, section):
     target = section.split("/")[1]
     with pytest.raises(ObjectFileError) as caught:
