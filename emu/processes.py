@@ -104,7 +104,21 @@ class Processes:
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
-        return self.tasks.create(comm or program, mm)
+        task = self.tasks.create(comm or program, mm)
+        if kernel.lockdep.configured:
+            self._note_mmap(task, mm)
+        return task
+
+    def _note_mmap(self, task: Task, mm: MmStruct) -> None:
+        """What exec() mapped it mapped with mmap_lock held for writing: lockdep has seen that."""
+        cpu = self._kernel.machine.current_cpu
+        before = self.current()
+        self.switch(cpu, task)
+        try:
+            for function in ("mmap_write_lock", "mmap_write_unlock"):
+                self._kernel.machine.call(function, mm.addr)
+        finally:
+            self.switch(cpu, before)
 
     def start_user(self, task: Task, image: Image, cpu: int = 0) -> None:
         """Let a process begin at its program's `_start`."""
@@ -178,6 +192,16 @@ class Processes:
         for lost in self.tasks.group(task):
             if lost.exit is None:
                 self.sched.ended(lost, TaskExit(9, group=False))
+
+    def run_until(self, time: int) -> None:
+        """Run whatever can run until virtual time `time` (ns), and let the rest of it pass."""
+        self.sched.horizon = time
+        try:
+            self.runner.run(lambda: False)
+        finally:
+            self.sched.horizon = None
+            self._idle()
+        self._kernel.clock.now = max(self._kernel.clock.now, time)
 
     def kill(self, task: Task) -> None:
         """`kill -9` of a process, and everything of it given back. Whoever waits uninterruptibly is lost."""

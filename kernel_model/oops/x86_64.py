@@ -20,6 +20,7 @@ from kernel_model.sched.task import Task, TaskExit
 from kernel_model.vsprintf import hash_pointer
 
 SIGKILL, SIGSEGV = 9, 11
+_TIF_NOTIFY_RESUME, _TIF_SIGPENDING, _TIF_NEED_FPU_LOAD = 1 << 0, 1 << 1, 1 << 19
 _STACK_SIZE = 16 << 10
 _CANONICAL_LOW, _CANONICAL_HIGH = 1 << 47, (1 << 64) - (1 << 47)
 
@@ -64,6 +65,13 @@ class X86Oops:
         frames = list(unwind(regs, s.read_word, s.kallsyms.is_text, s.kallsyms.function_offset, s.read_code, user_regs))
         return call_trace(regs, self._stacks(task), frames, s.read_word, s.kallsyms.is_text, s.kallsyms.return_symbol,
                           s.read_code)
+
+    def thread_flags(self, task: Task) -> int:
+        """thread_info.flags of a task that is off its CPU (6.18: include/asm-generic/thread_info_tif.h and above 15 x86's
+        own): its FPU registers are to be loaded; the libc of a user task has registered an rseq area, which a switch
+        makes due on the way out."""
+        due = _TIF_NEED_FPU_LOAD | (_TIF_NOTIFY_RESUME if task.mm is not None else 0)
+        return due | (_TIF_SIGPENDING if task.view.sigkill_pending else 0)
 
     def task_trace(self, task: Task, frame_pointer: int, *, asleep: bool = False) -> list[str]:
         """show_stack() from a frame record on a task's stack. The code bytes of another task's user mode are not read
