@@ -190,6 +190,8 @@ class Kernel:
         self.deferred = DeferredWork(self.space, self.machine.call)
         self._subsystems: list[object] = []
         self._bind()
+        if lockdep:  # what has run before anybody looks: lockdep has seen an exec()
+            self.processes.reap(self.processes.exec(_user_image("writer", arch_name), "writer", "init", pid=1))
 
     # -- boot --------------------------------------------------------------------------------------------------------
 
@@ -331,14 +333,15 @@ class Kernel:
 
     def write_golock(self, case: str, cpu: int = 0) -> str:
         """`echo case > /sys/kernel/debug/golock/trig`: misuse locks; the log of it. Tasks that block stay blocked."""
-        return self._write_file("golock_file", case, "sh", cpu)
+        return self._write_file("golock_file", case, cpu, "sh")
 
     def sysrq(self, key: str, cpu: int = 0) -> str:
         """`echo key > /proc/sysrq-trigger` by init; what it logs. NotModelledError for keys other than d and w."""
-        return self._write_file("sysrq_trigger_file", key, "init", cpu)
+        return self._write_file("sysrq_trigger_file", key, cpu, "init", pid=1)
 
-    def _write_file(self, file: str, text: str, comm: str, cpu: int) -> str:
-        task, image = self.exec("writer", comm)
+    def _write_file(self, file: str, text: str, cpu: int, comm: str, pid: int | None = None) -> str:
+        image = _user_image("writer", self.arch.name)
+        task = self.processes.exec(image, "writer", comm, pid)
         before = len(self.console.lines)
         self._golden.file = self.machine.symbol(file)
         self.processes.poke(task, image, {"text": text.encode().ljust(64, b"\0"), "length": len(text)})

@@ -91,7 +91,7 @@ class Processes:
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
-    def exec(self, image: Image, program: str, comm: str | None = None) -> Task:
+    def exec(self, image: Image, program: str, comm: str | None = None, pid: int | None = None) -> Task:
         """A new process with `image` mapped and a stack, not yet started."""
         kernel = self._kernel
         mm = MmStruct(kernel.init_mm, kernel.objects, comm or program)
@@ -104,18 +104,19 @@ class Processes:
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
-        task = self.tasks.create(comm or program, mm)
+        task = self.tasks.create(comm or program, mm, pid)
         if kernel.lockdep.configured:
             self._note_mmap(task, mm)
         return task
 
     def _note_mmap(self, task: Task, mm: MmStruct) -> None:
-        """What exec() mapped it mapped with mmap_lock held for writing: lockdep has seen that."""
+        """exec() reads the arguments with mmap_lock held for reading and maps with it held for writing: so lockdep knows
+        both."""
         cpu = self._kernel.machine.current_cpu
         before = self.current()
         self.switch(cpu, task)
         try:
-            for function in ("mmap_write_lock", "mmap_write_unlock"):
+            for function in ("mmap_read_lock", "mmap_read_unlock", "mmap_write_lock", "mmap_write_unlock"):
                 self._kernel.machine.call(function, mm.addr)
         finally:
             self.switch(cpu, before)

@@ -112,7 +112,8 @@ class Lockdep:
                        int(view.lock_type))  # fmt: skip
 
     def _context(self) -> Context:
-        return Context(self._irqs_on(), bool(self._system.current().view.hardirq_context))
+        view = self._system.current().view
+        return Context(self._irqs_on(), bool(view.hardirq_context), irq_config=bool(view.irq_config))
 
     def _mine(self) -> list[HeldLock]:
         return self._held.setdefault(self._system.current().address, [])

@@ -43,6 +43,7 @@ class Context:
     in_hardirq: bool = False
     softirqs_on: bool = True
     in_softirq: bool = False
+    irq_config: bool = False  # the hard interrupt's handler would be threaded with PREEMPT_RT
 
     @property
     def irq_context(self) -> int:
@@ -52,7 +53,9 @@ class Context:
     @property
     def wait_type(self) -> int:
         """task_wait_context(): what may be taken with nothing held."""
-        return LD_WAIT_SPIN if self.in_hardirq else LD_WAIT_CONFIG if self.in_softirq else LD_WAIT_MAX
+        if self.in_hardirq and not self.irq_config:
+            return LD_WAIT_SPIN
+        return LD_WAIT_CONFIG if self.in_hardirq or self.in_softirq else LD_WAIT_MAX
 
 
 # -- what can be wrong -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  * Module `golock`: locks misused on request, under the function names of the module whose reports are the reference.
  * A write to its debugfs file names a case. Cases that block leave the writer, or kernel threads, blocked for ever.
  */
+#include <linux/bpf.h>
 #include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/mmap_lock.h>
@@ -154,6 +155,15 @@ static __frame int mm_writer(void *data)
 	return 0;
 }
 
+static __frame void irq_spin(struct irq_work *work)
+{
+	(void)work;
+	spin_lock(&spin_x);
+	spin_unlock(&spin_x);
+}
+
+static struct irq_work irq_work = { .func = irq_spin };
+
 static __frame unsigned long copy_one(const void *from)
 {
 	u64 value;
@@ -192,6 +202,10 @@ static __always_inline int single(const char *what)
 		__set_current_state(TASK_UNINTERRUPTIBLE);
 		schedule_timeout(10);
 		preempt_enable();
+	} else if (!strcmp(what, "inconsistent_irq")) {
+		spin_lock(&spin_x);
+		spin_unlock(&spin_x);
+		irq_work_queue(&irq_work);
 	} else if (!strcmp(what, "invalid_wait_context")) {
 		_raw_spin_lock(&raw_z);
 		spin_lock(&spin_y);

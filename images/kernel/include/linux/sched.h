@@ -56,6 +56,7 @@ struct task_struct {
 	struct wake_q_node wake_q;
 	unsigned int lockdep_depth;	/* how many locks it holds */
 	unsigned int hardirq_context;	/* it runs a hard interrupt's handler */
+	bool irq_config;	/* one that would be threaded with PREEMPT_RT */
 	struct irqtrace_events irqtrace;
 	bool rcu_read_unlock_special;	/* a grace period waits for the end of its read section */
 	char comm[TASK_COMM_LEN];
