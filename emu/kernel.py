@@ -18,8 +18,8 @@ from typing import Any
 import arch as arches
 import images
 from arch.interface import Prot
-from emu.machine import NR_CPUS, Machine
 from emu.kthreads import Kthreads
+from emu.machine import NR_CPUS, Machine
 from emu.processes import Processes, UserResult
 from kernel_model import profiles
 from kernel_model.bpf.arena import ArenaMap

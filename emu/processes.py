@@ -110,8 +110,8 @@ class Processes:
         return task
 
     def _note_mmap(self, task: Task, mm: MmStruct) -> None:
-        """exec() reads the arguments with mmap_lock held for reading and maps with it held for writing: so lockdep knows
-        both."""
+        """exec() reads the arguments with mmap_lock held for reading and maps with it held for writing: lockdep has
+        seen both."""
         cpu = self._kernel.machine.current_cpu
         before = self.current()
         self.switch(cpu, task)

@@ -1,7 +1,7 @@
 """The graph of lock dependencies, and searches in it that respect readers.
 
-Mirrors __bfs() and what calls it in kernel/locking/lockdep.c. An edge A -> B means that B was taken while A was held; it
-can be of four kinds, by how each was taken. A path is strong, and two strong paths can deadlock, unless somewhere a
+Mirrors __bfs() and what calls it in kernel/locking/lockdep.c. An edge A -> B means that B was taken while A was held;
+it can be of four kinds, by how each was taken. A path is strong, and two strong paths can deadlock, unless somewhere a
 recursive reader follows on the way in and a reader on the way out: -(*R)-> -(S*)->.
 
         -(SR)->  bit 0    a reader (A), then a recursive reader (B)

@@ -2,8 +2,8 @@
 
 Mirrors kernel/locking/lockdep.c (lock_acquire() to the report, debug_show_all_locks(), lockdep_sys_exit()) and
 __might_resched() and __schedule_bug() of kernel/sched/core.c. What is right and wrong is decided in validator.py, the
-words are in lockdep_text.py; the frames that reports show are guest text (images/kernel/kernel/locking/lockdep.c). After
-the first report it turns itself off. A lock without class and name is not followed.
+words are in lockdep_text.py; the frames that reports show are guest text (images/kernel/kernel/locking/lockdep.c).
+After the first report it turns itself off. A lock without class and name is not followed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from kernel_model.kcall import kcall
 from kernel_model.locking import lockdep_text as text
 from kernel_model.locking.classes import HeldLock, LockMap
-from kernel_model.locking.validator import (
+from kernel_model.locking.problems import (
     BadDependency,
     Circular,
     Context,
@@ -24,9 +24,9 @@ from kernel_model.locking.validator import (
     NestNotHeld,
     Problem,
     Usage,
-    Validator,
     WaitContext,
 )
+from kernel_model.locking.validator import Validator
 from kernel_model.oops.common import System
 from kernel_model.sched.task import Task
 from kernel_model.types import Types
@@ -42,8 +42,8 @@ _JIFFY, _HZ = 1_000_000, 1_000
 class Lockdep:
     """The validator of one kernel.
 
-    `trace()` gives the current stack as lines, `irqs_on()` whether the current CPU takes interrupts, `now()` virtual ns.
-    With `prove_locking` off (kernel.prove_locking=0) held locks are followed and nothing is checked.
+    `trace()` gives the current stack as lines, `irqs_on()` whether the current CPU takes interrupts, `now()` virtual
+    ns. With `prove_locking` off (kernel.prove_locking=0) held locks are followed and nothing is checked.
     """
 
     def __init__(
