@@ -19,6 +19,8 @@
 #define TASK_KILLABLE (TASK_WAKEKILL | TASK_UNINTERRUPTIBLE)
 #define TASK_NORMAL (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE)
 
+struct bpf_run_ctx;
+
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
@@ -28,6 +30,8 @@ struct task_struct {
 	unsigned int preempt_count;
 	int rcu_read_lock_nesting;
 	unsigned long thread_info_flags;	/* struct thread_info: flags */
+	int trc_reader_nesting;	/* read sections of tasks-trace RCU, which may sleep */
+	struct bpf_run_ctx *bpf_ctx;
 	pid_t pid;
 	pid_t tgid;
 	struct task_struct *real_parent;
