@@ -24,12 +24,13 @@ from kernel_model.trace.ftrace import Ftrace
 from kernel_model.trace.tracepoint import Tracepoints
 from kernel_model.types import Kind
 
+_NAMES = {ENOTSUPP: "ENOTSUPP", errno.EOPNOTSUPP: "EOPNOTSUPP"}  # that errno lacks or calls otherwise
 _NOT_MODELLED = {BPF_TRACE_FEXIT: "fexit", BPF_MODIFY_RETURN: "fmod_ret"}
 
 
 def errstr(number: int) -> str:
     """errstr() (tools/lib/bpf/str_error.c): "-EBUSY"."""
-    return "-ENOTSUPP" if number == ENOTSUPP else f"-{errno.errorcode[number]}"
+    return "-" + _NAMES.get(number, errno.errorcode.get(number, str(number)))
 
 
 class Link:
