@@ -38,7 +38,7 @@ __used __frame void bpf_trace_run2(struct bpf_raw_tp_link *link, u64 arg0, u64 a
 }
 
 /* A tracepoint of system calls may fault, its BPF programs may not. */
-#define SYSCALL_TRACEPOINT(name)								\
+#define SYSCALL_TRACEPOINT(name, value)								\
 	static __frame void __bpf_trace_##name(void *__data, struct pt_regs *regs, long value)	\
 	{											\
 		preempt_disable();								\
@@ -56,8 +56,8 @@ __used __frame void bpf_trace_run2(struct bpf_raw_tp_link *link, u64 arg0, u64 a
 			((btf_trace_##name)it->func)(it->data, regs, value);			\
 	}
 
-SYSCALL_TRACEPOINT(sys_enter)
-SYSCALL_TRACEPOINT(sys_exit)
+SYSCALL_TRACEPOINT(sys_enter, id)
+SYSCALL_TRACEPOINT(sys_exit, ret)
 
 /* kernel/entry/common.c; on arm64 arch/arm64/kernel/ptrace.c. The list is one read section of tasks-trace RCU. */
 __frame void syscall_trace_enter(struct pt_regs *regs, long syscall)
