@@ -15,6 +15,7 @@ from emu.kernel import IMAGES, Kernel, RunResult, boot
 from emu.report.tables import table
 from emu.scenarios.base import ScenarioResult
 from kernel_model import profiles
+from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.object import BpfObject, load_object
 from kernel_model.errors import KemuError
 
@@ -154,7 +155,7 @@ def _run_file(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace, kernel: Kernel) -> BpfObject:
-    return load_object(args.file, kernel.types.btf)
+    return load_object(args.file, kernel.types.btf, absent=absent_kfuncs(kernel.profile))
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from kernel_model.bpf.arena import ArenaMap
 from kernel_model.bpf.attach import Attachments, Link
 from kernel_model.bpf.core import Bpf
 from kernel_model.bpf.maps.base import Map
+from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.object import BpfObject, load_object
 from kernel_model.bpf.prog import Prog, ProgLoader
 from kernel_model.bpf.program import ProgSpec
@@ -221,6 +222,7 @@ class Kernel:
         features.arena_scratch = self.profile.scratch is not profiles.Scratch.NONE
         features.arena_scratch_replace = self.profile.scratch is profiles.Scratch.REPLACE
         features.stream_error_limit = self.profile.stream_error_limit or 0
+        features.task_vma = _TASK_VMA_MODES.index(self.profile.task_vma)
 
     def _bind(self) -> None:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
@@ -309,7 +311,7 @@ class Kernel:
         """
         if engine not in ("jit", "interp"):
             raise KemuError(f"unknown engine {engine!r}: known are jit, interp")
-        obj = load_object(path, self.types.btf)
+        obj = load_object(path, self.types.btf, absent=absent_kfuncs(self.profile))
         loaded = LoadedObject(self, obj, self.create_maps(obj), {})
         maps = loaded.maps
         for spec in obj.progs:
@@ -396,6 +398,8 @@ class _MachineKcalls:
         self._kernel.machine.flush_tlb_kernel_range(start, end)
 
 
+# enum task_vma_mode of linux/sched.h
+_TASK_VMA_MODES = (profiles.TaskVma.MMAP_LOCK, profiles.TaskVma.SPLIT, profiles.TaskVma.SNAPSHOT)
 _IMAGES: dict[Path, Any] = {}
 
 

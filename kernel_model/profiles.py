@@ -38,6 +38,7 @@ class Profile:
     merged: bool
     scratch: Scratch  # dc11a4dba246 ("bpf: Recover arena kernel faults with scratch page") and its fix, in v7.2
     task_vma: TaskVma  # 4cbee026db54 and bee9ef4a40a2 in v7.1; the series is 20260226161500.775715-1
+    vma_trusted_fields: bool  # the same: loads of vm_mm and vm_file stay trusted; 6.18's backport left that out
     consolidated_sleep_messages: bool  # a0d06cf102e4, cd9840c413e3, a2542a91aafd
     stream_error_limit: int | None  # kernel-origin reports per program; None: only the stream's capacity limits
     arena_rqspinlock: bool  # arena->spinlock and kfuncs callable from any context; before: one mutex, sleepable
@@ -52,6 +53,7 @@ _V6_18 = Profile(
     merged=True,
     scratch=Scratch.NONE,
     task_vma=TaskVma.SNAPSHOT,
+    vma_trusted_fields=False,
     consolidated_sleep_messages=False,
     stream_error_limit=None,
     arena_rqspinlock=False,
@@ -78,6 +80,7 @@ _V7_1 = _derive(
     release="7.1.0",
     summary="Linux 7.1: task_vma works on a snapshot taken under the per-VMA lock",
     task_vma=TaskVma.SNAPSHOT,
+    vma_trusted_fields=True,
     consolidated_sleep_messages=True,
 )
 _DC11 = _derive(

@@ -37,8 +37,10 @@ from arch.bpf_isa import (
     BPF_MOV,
     BPF_NEG,
     BPF_PROBE_ATOMIC,
+    BPF_PROBE_MEM,
     BPF_PROBE_MEM32,
     BPF_PROBE_MEM32SX,
+    BPF_PROBE_MEMSX,
     BPF_PSEUDO_CALL,
     BPF_PSEUDO_FUNC,
     BPF_PSEUDO_KFUNC_CALL,
@@ -124,6 +126,8 @@ class _Rewriter:
             return self._ld_imm64(at, insn)
         if insn.cls in (BPF_LDX, BPF_ST, BPF_STX) and self.slots[at].arena_access:
             return _Patch([_arena_access(insn)])
+        if insn.cls == BPF_LDX and self.slots[at].untrusted_access:
+            return _Patch([_probe_mem(insn)])
         if insn.code == BPF_STX | BPF_ATOMIC | BPF_W and insn.imm == BPF_CMPXCHG:
             # x86-64 leaves the upper half of RAX alone where the comparison succeeds (opt_subreg_zext_lo32_rnd_hi32)
             return _Patch([insn, Insn(BPF_ALU | BPF_MOV | BPF_X, R0, R0, 0, 1)], None)  # BPF_ZEXT_REG
@@ -217,6 +221,13 @@ def _arena_access(insn: Insn) -> Insn:
     out = insn.copy()
     mode = {BPF_MEM: BPF_PROBE_MEM32, BPF_MEMSX: BPF_PROBE_MEM32SX, BPF_ATOMIC: BPF_PROBE_ATOMIC}[insn.mode]
     out.code = insn.code & 0x1F | mode
+    return out
+
+
+def _probe_mem(insn: Insn) -> Insn:
+    """A load that gives 0 where it would fault."""
+    out = insn.copy()
+    out.code = insn.code & 0x1F | (BPF_PROBE_MEMSX if insn.mode == BPF_MEMSX else BPF_PROBE_MEM)
     return out
 
 

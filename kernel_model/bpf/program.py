@@ -119,6 +119,7 @@ class ProgSpec:
     line_info: list[LineInfo] = field(default_factory=list)
     subprogs: list[tuple[str, int]] = field(default_factory=list)  # (name, first slot), main first
     license: str = ""
+    attach_btf_id: int = 0  # tracing: the kernel's BTF id of `attach_to` (kernel_model/bpf/object/attach.py)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ class Ret(Enum):
 
     INTEGER = "integer"
     PTR_TO_MAP_VALUE_OR_NULL = "map value or null"
+    PTR_TO_TASK_TRUSTED = "trusted pointer to struct task_struct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +61,5 @@ PROTOS: dict[int, Proto] = {
     125: Proto("bpf_ktime_get_boot_ns", Ret.INTEGER),
     148: Proto("bpf_copy_from_user", Ret.INTEGER,
                (Arg.PTR_TO_UNINIT_MEM, Arg.CONST_SIZE_OR_ZERO, Arg.ANYTHING), might_sleep=True),
+    158: Proto("bpf_get_current_task_btf", Ret.PTR_TO_TASK_TRUSTED, gpl_only=True),
 }

@@ -99,6 +99,11 @@ class MmKcalls:
         """void mmap_read_lock(struct mm_struct *mm)"""
 
     @kcall
+    def mmap_read_trylock(self, mm: int) -> bool:
+        """bool mmap_read_trylock(struct mm_struct *mm)"""
+        return True
+
+    @kcall
     def mmap_read_unlock(self, mm: int) -> None:
         """void mmap_read_unlock(struct mm_struct *mm)"""
 

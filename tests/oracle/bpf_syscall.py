@@ -1,4 +1,4 @@
-"""bpf(2) of this machine: load programs of type syscall, run them once, read back what the kernel made of them.
+"""bpf(2) of this machine: load programs, run them once, read back what the kernel made of them.
 
 Attaches nothing; every descriptor is closed by whoever loaded it.
 """
@@ -16,6 +16,17 @@ _PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD = 5, 10, 15
 _PROG_TYPE_SYSCALL, _F_SLEEPABLE = 31, 1 << 4
 _ATTR_SIZE, _INFO_SIZE = 160, 256
 _INFO = struct.Struct("<II8sIIQQ")  # struct bpf_prog_info up to xlated_prog_insns
+_LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQII")  # union bpf_attr of BPF_PROG_LOAD up to attach_btf_id
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is loaded: program type, BPF_F_SLEEPABLE, what it will attach to."""
+
+    type: int = _PROG_TYPE_SYSCALL
+    sleepable: bool = True
+    attach_type: int = 0
+    attach_btf_id: int = 0
 
 
 @dataclass(slots=True)
@@ -38,19 +49,29 @@ def _bpf(command: int, attr: bytes) -> tuple[int, bytes]:
     return result, buffer.raw
 
 
-def load(code: bytes, log_level: int = 0) -> tuple[int, int, str]:
-    """(descriptor or -1, errno or 0, verifier log) of a sleepable GPL program of type syscall."""
+def load(code: bytes, log_level: int = 0, kind: Kind | None = None) -> tuple[int, int, str]:
+    """(descriptor or -1, errno or 0, verifier log) of a GPL program, by default a sleepable one of type syscall."""
+    kind = kind or Kind()
     log = ctypes.create_string_buffer(1 << 20)
     insns, license_ = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
-    attr = struct.pack(
-        "<IIQQIIQII", _PROG_TYPE_SYSCALL, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(license_),
-        log_level, len(log) if log_level else 0, ctypes.addressof(log) if log_level else 0, 0, _F_SLEEPABLE,
+    attr = _LOAD.pack(
+        kind.type, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(license_), log_level,
+        len(log) if log_level else 0, ctypes.addressof(log) if log_level else 0, 0,
+        _F_SLEEPABLE if kind.sleepable else 0, b"", 0, kind.attach_type, 0, 0, 0, 0, 0, 0, 0, kind.attach_btf_id,
     )
     try:
         fd, _ = _bpf(_PROG_LOAD, attr)
     except OSError as error:
         return -1, error.errno or errno.EINVAL, log.value.decode()
     return fd, 0, log.value.decode()
+
+
+def verdict(code: bytes, log_level: int = 2, kind: Kind | None = None) -> tuple[int, str]:
+    """(errno or 0, verifier log) of loading a program that nobody wants to keep."""
+    fd, error, log = load(code, log_level, kind)
+    if fd >= 0:
+        os.close(fd)
+    return error, log
 
 
 def test_run(fd: int, context: bytes) -> tuple[int, bytes]:
@@ -77,8 +98,8 @@ def unavailable() -> str | None:
         return f"no bpf(2) number for {os.uname().machine}"
     if not os.uname().release.startswith("6.18."):
         return f"what is compared is Linux 6.18, this is {os.uname().release}"
-    fd, error, _ = load(struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0))
-    if error:
-        return f"bpf(2) answers {errno.errorcode.get(error, error)}"
-    os.close(fd)
-    return None
+    try:
+        error, _ = verdict(struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0), 0)
+    except OSError as problem:
+        return str(problem)
+    return f"bpf(2) answers {errno.errorcode.get(error, error)}" if error else None

@@ -11,4 +11,14 @@
 #define __naked __attribute__((naked))
 #define __clobber_all "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "memory"
 
+/*
+ * Prefix of a system call's wrapper. The kernel's selftests are built once for each architecture; objects here are
+ * built once, and the loader takes the wrapper that the running kernel has (kernel_model/bpf/object/attach.py).
+ */
+#ifdef __TARGET_ARCH_arm64
+#define SYS_PREFIX "__arm64_"
+#else
+#define SYS_PREFIX "__x64_"
+#endif
+
 #endif

@@ -70,7 +70,19 @@ struct task_struct {
 	char comm[16];
 };
 
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	struct mm_struct *vm_mm;
+	unsigned long vm_flags;
+	unsigned long vm_pgoff;
+};
+
 #pragma clang attribute pop
+
+struct bpf_iter_task_vma {
+	__u64 __opaque[1];
+} __attribute__((aligned(8)));
 
 struct bpf_iter_num {
 	__u64 __opaque[1];

@@ -5,6 +5,7 @@
  */
 #include <linux/kcall.h>
 #include <linux/syscalls.h>
+#include <asm/irqflags.h>
 
 u64 bpf_map_lookup_elem(struct bpf_map *map, const void *key);
 long bpf_map_update_elem(struct bpf_map *map, const void *key, const void *value, u64 flags);
@@ -40,6 +41,34 @@ __used noinline long bpf_copy_from_user(void *dst, u32 size, const void *user_pt
 	return 0;
 }
 
+__used noinline struct task_struct *bpf_get_current_task_btf(void)
+{
+	return current;
+}
+
+#define BPF_F_PAD_ZEROS 1ULL
+
+/* The length with its NUL, which is always there; or -errno. */
+__bpf_kfunc int bpf_copy_from_user_str(void *dst, u32 dst__sz, const void *unsafe_ptr__ign, u64 flags)
+{
+	char *to = dst;
+	long len;
+
+	if (flags & ~BPF_F_PAD_ZEROS)
+		return -EINVAL;
+	if (!dst__sz)
+		return 0;
+	len = strncpy_from_user(to, unsafe_ptr__ign, dst__sz - 1);
+	if (flags & BPF_F_PAD_ZEROS) {
+		u32 used = len < 0 ? 0 : (u32)len;
+
+		memset(to + used, 0, dst__sz - used);
+	} else if (len >= 0) {
+		to[len] = '\0';
+	}
+	return len < 0 ? (int)len : (int)len + 1;
+}
+
 /* kernel/bpf/stream.c; 6.18 knows the first name, 7.x the second. The verifier fills in the last argument. */
 __bpf_kfunc int bpf_stream_vprintk_impl(int stream_id, const char *fmt__str, const void *args, u32 len__sz,
 					void *aux__prog)
@@ -71,6 +100,16 @@ __bpf_kfunc void bpf_preempt_disable(void)
 __bpf_kfunc void bpf_preempt_enable(void)
 {
 	current->preempt_count--;
+}
+
+__bpf_kfunc void bpf_local_irq_save(unsigned long *flags__irq_flag)
+{
+	*flags__irq_flag = local_irq_save();
+}
+
+__bpf_kfunc void bpf_local_irq_restore(unsigned long *flags__irq_flag)
+{
+	local_irq_restore(*flags__irq_flag);
 }
 
 struct bpf_iter_num {

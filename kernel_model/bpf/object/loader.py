@@ -75,7 +75,8 @@ class _Function:
 
 
 class _Loader:
-    def __init__(self, name: str, data: bytes, target: Btf) -> None:
+    def __init__(self, name: str, data: bytes, target: Btf, absent: frozenset[str]) -> None:
+        self.absent = absent
         self.elf = elf.parse(name, data)
         self.name = name
         self.target = target
@@ -252,7 +253,8 @@ class _Loader:
         if symbol.section != elf.SHN_UNDEF:
             at = symbol.value // 8 + insn.imm + 1
             return self._function_at(symbol.section, at, function.section.name)
-        found = self.target.find(essential_name(symbol.name), Kind.FUNC)
+        name = essential_name(symbol.name)
+        found = self.target.find(name, Kind.FUNC) if name not in self.absent else None
         if found is not None:
             insn.src, insn.imm, insn.off = BPF_PSEUDO_KFUNC_CALL, found.id, 0
         elif symbol.bind == elf.STB_WEAK:
@@ -328,8 +330,11 @@ class _Loader:
         return out
 
 
-def load_object(source: str | Path | bytes, target_btf: Btf, name: str | None = None) -> BpfObject:
-    """Open a BPF object: `source` a path or the file's bytes, `target_btf` the kernel's types.
+def load_object(
+    source: str | Path | bytes, target_btf: Btf, name: str | None = None, *, absent: frozenset[str] = frozenset()
+) -> BpfObject:
+    """Open a BPF object: `source` a path or the file's bytes, `target_btf` the kernel's types, without the functions
+    named in `absent`.
 
     Raises ObjectFileError naming file, section and cause, NotModelledError for conventions that kemu lacks.
     """
@@ -341,7 +346,7 @@ def load_object(source: str | Path | bytes, target_btf: Btf, name: str | None = 
             data = Path(source).read_bytes()
         except OSError as error:
             raise ObjectFileError(f"{title}: {error.strerror}") from None
-    loader = _Loader(title, data, target_btf)
+    loader = _Loader(title, data, target_btf, absent)
     progs = loader.programs()
     if not progs:
         raise ObjectFileError(f"{title}: the object has no programs")

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Sequence
 
 from kernel_model.bpf.program import MapType, ProgSpec
-from kernel_model.bpf.verifier import calls, cfg, check, liveness
+from kernel_model.bpf.verifier import calls, cfg, check, liveness, tracing
 from kernel_model.bpf.verifier.btfview import BtfView
 from kernel_model.bpf.verifier.env import Env
 from kernel_model.bpf.verifier.errors import Reject, VerifierRejected
@@ -63,6 +63,7 @@ def _run(env: Env) -> None:
     _use_maps(env)
     cfg.check_cfg(env)
     cfg.compute_postorder(env)
+    tracing.check_attach(env)
     cfg.compute_scc(env)
     liveness.compute_live_registers(env)
     check.do_check(env)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kernel_model.bpf.verifier import refs
+from kernel_model.bpf.verifier import refs, regions, tracing
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.state import MAX_CALL_FRAMES, Frame
 
@@ -29,6 +29,8 @@ def check_call(env: Env) -> None:
         env.fail(7, f"the call stack of {state.curframe + 2} frames is too deep")
     if state.active_locks and env.subprogs[number].is_global:
         env.inval("global function calls are not allowed while holding a lock,\nuse static function instead")
+    if env.subprogs[number].is_global and env.subprogs[number].might_sleep:
+        regions.check_global(env, env.subprogs[number].name)
     caller = state.frames[state.curframe]
     callee = Frame(env.insn_idx, state.curframe + 1, number)
     for i in range(1, 6):
@@ -77,6 +79,7 @@ def check_exit(env: Env) -> bool:
         return False
     refs.check_leak(env, "BPF_EXIT instruction in main prog")
     env.reg_read(0)
+    tracing.check_return(env)
     return True
 
 

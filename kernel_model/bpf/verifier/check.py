@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from arch import bpf_isa as isa
 from kernel_model.bpf.program import MapType
-from kernel_model.bpf.verifier import alu, calls, helpers, jumps, kfuncs, kinds, mem, prune
+from kernel_model.bpf.verifier import alu, calls, helpers, jumps, kfuncs, kinds, mem, prune, regions
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.env import COMPLEXITY_LIMIT_INSNS, Env
 from kernel_model.bpf.verifier.state import MAIN_FUNC, Frame, State
@@ -51,6 +51,7 @@ def do_check(env: Env) -> None:
                 env.push_jump(env.cur)
             print_state = _log_insn(env, print_state)
             env.cur_aux.seen = True
+            env.cur_aux.non_sleepable |= regions.non_sleepable_context(env) is not None
             prev = env.insn_idx
             env.liveness.begin_writes(env.insn_idx)
             depth = env.cur.curframe
@@ -148,12 +149,21 @@ def _jump(env: Env, insn: Insn) -> bool:
 def _call(env: Env, insn: Insn) -> None:
     if insn.is_reg or insn.dst or insn.src > isa.BPF_PSEUDO_KFUNC_CALL or (insn.off and insn.src != 2):
         env.inval("BPF_CALL uses reserved fields")
+    if env.cur.active_locks and not _spin_allowed(env, insn):
+        env.inval("function calls are not allowed while holding a lock")
     if insn.src == isa.BPF_PSEUDO_CALL:
         calls.check_call(env)
     elif insn.src == isa.BPF_PSEUDO_KFUNC_CALL:
         kfuncs.check(env, insn)
     else:
         helpers.check(env)
+
+
+def _spin_allowed(env: Env, insn: Insn) -> bool:
+    """Calls that a program may make with a lock held; static functions always."""
+    if insn.src == isa.BPF_PSEUDO_KFUNC_CALL:
+        return not insn.off and kfuncs.spin_allowed(env, insn)
+    return insn.src == isa.BPF_PSEUDO_CALL or insn.imm == kinds.FUNC_SPIN_UNLOCK
 
 
 def _load_immediate(env: Env, insn: Insn) -> None:

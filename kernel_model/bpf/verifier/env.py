@@ -23,6 +23,7 @@ from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.bpf.verifier.result import InsnAux, KfuncCall, Subprog, VerifierMap
 from kernel_model.bpf.verifier.state import Frame, Jump, State
 from kernel_model.profiles import Profile
+from kernel_model.types import BtfType
 
 COMPLEXITY_LIMIT_INSNS = 1_000_000
 COMPLEXITY_LIMIT_JMP_SEQ = 8192
@@ -77,6 +78,8 @@ class Env:
         self.used_maps: list[int] = []
         self.arena_map: int | None = None
         self.may_goto = False
+        self.attach_name = ""  # tracing: the function or tracepoint, and its prototype
+        self.attach_proto: BtfType | None = None
         # the walk
         self.insn_idx = 0
         self.prev_insn_idx = -1

@@ -12,12 +12,18 @@ from arch.bpf_isa import Insn
 from kernel_model.bpf.disasm import helper_name
 from kernel_model.bpf.program import MapType
 from kernel_model.bpf.protos import PROTOS, Arg, Proto, Ret
-from kernel_model.bpf.verifier import mem
+from kernel_model.bpf.verifier import mem, regions
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.kinds import CallTraits
+from kernel_model.types import Kind
 
 if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
+
+# mem_types of check_reg_type(), and how its message lists them
+_MEM_TYPES = (R.PTR_TO_STACK, R.PTR_TO_PACKET, R.PTR_TO_PACKET_META, R.PTR_TO_MAP_KEY, R.PTR_TO_MAP_VALUE, R.PTR_TO_MEM,
+              R.PTR_TO_MEM | R.MEM_RINGBUF, R.PTR_TO_BTF_ID | R.PTR_TRUSTED)
+_MEM_NAMES = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
 
 
 def fill_traits(env: Env, insn: Insn, traits: CallTraits) -> None:
@@ -26,19 +32,6 @@ def fill_traits(env: Env, insn: Insn, traits: CallTraits) -> None:
     if proto is not None:
         traits.might_sleep = proto.might_sleep
         traits.num_params = len(proto.args)
-
-
-def sleep_context(env: Env) -> str | None:
-    """Why the program must not sleep here, in the order of non_sleepable_context_description(); None where it may."""
-    cur = env.cur
-    for held, text in (
-        (cur.active_rcu_lock, "rcu_read_lock region"), (cur.active_preempt_locks, "non-preemptible region"),
-        (cur.active_irq_id, "IRQ-disabled region"), (cur.active_locks, "lock region"),
-        (not env.in_sleepable, "non-sleepable prog"),
-    ):
-        if held:
-            return text
-    return None
 
 
 def check(env: Env) -> None:
@@ -51,10 +44,8 @@ def check(env: Env) -> None:
         env.not_modelled(f"helper {helper_name(insn.imm)}#{insn.imm}")
     if proto.gpl_only and "GPL" not in env.prog.license:
         env.inval("cannot call GPL-restricted function from non-GPL compatible program")
-    if env.cur.active_locks:
-        env.inval("function calls are not allowed while holding a lock")
     if proto.might_sleep:
-        _check_sleep(env, proto, insn.imm)
+        regions.check_helper(env, proto.name, insn.imm)
     found = None
     for index, arg in enumerate(proto.args):
         found = _argument(env, proto, index + 1, arg, found)
@@ -65,17 +56,12 @@ def check(env: Env) -> None:
         result.mark_known_zero(R.PTR_TO_MAP_VALUE_OR_NULL)
         result.map = found
         result.id = env.new_id()
-
-
-def _check_sleep(env: Env, proto: Proto, number: int) -> None:
-    where = sleep_context(env)
-    if where is None:
-        return
-    if not env.profile.consolidated_sleep_messages and where == "non-sleepable prog":
-        env.inval("helper call might sleep in a non-sleepable prog")
-    if env.profile.consolidated_sleep_messages and where == "rcu_read_lock region":
-        where = "rcu_read_lock region"
-    env.inval(f"sleepable helper {proto.name}#{number} in {where}")
+    elif proto.ret is Ret.PTR_TO_TASK_TRUSTED:
+        task = env.vmlinux.find("task_struct", Kind.STRUCT) if env.vmlinux is not None else None
+        if env.vmlinux is None or task is None:
+            env.inval(f"invalid return type {proto.ret.name} of func {helper_name(insn.imm)}#{insn.imm}")
+        result.mark_known_zero(R.PTR_TO_BTF_ID | R.PTR_TRUSTED)
+        result.btf, result.btf_id = env.vmlinux, task.id
 
 
 def _expect(env: Env, regno: int, ok: bool, expected: str) -> None:
@@ -93,10 +79,14 @@ def _argument(env: Env, proto: Proto, regno: int, arg: Arg, found: object) -> ob
         if reg.map.type == MapType.ARENA:
             env.inval(f"cannot pass map_type {int(reg.map.type)} into func {proto.name}#{env.insn.imm}")
         return reg.map
+    if arg not in (Arg.CONST_SIZE, Arg.CONST_SIZE_OR_ZERO):
+        _expect(env, regno, reg.type & ~R.MEM_RDONLY in _MEM_TYPES, _MEM_NAMES)
+        if reg.base == R.PTR_TO_BTF_ID and arg is not Arg.PTR_TO_MEM:
+            env.access(f"{proto.name}() may write into memory pointed by R{regno} type={R.type_str(reg.type)}")
     if arg in (Arg.PTR_TO_MAP_KEY, Arg.PTR_TO_MAP_VALUE):
         size = found.key_size if arg is Arg.PTR_TO_MAP_KEY else found.value_size  # type: ignore[attr-defined]
         mem.check_helper_access(env, regno, size, False)
     elif arg is Arg.CONST_SIZE or arg is Arg.CONST_SIZE_OR_ZERO:
         writes = proto.args[regno - 2] is Arg.PTR_TO_UNINIT_MEM
-        mem.check_mem_size(env, regno - 1, regno, writes, arg is Arg.CONST_SIZE_OR_ZERO)
+        mem.check_mem_size(env, regno - 1, regno, writes, arg is Arg.CONST_SIZE_OR_ZERO, writes)
     return found

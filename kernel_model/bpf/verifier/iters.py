@@ -1,7 +1,11 @@
 """Open-coded iterators: their stack slots, and the two ways on from `next`.
 
 Mirrors process_iter_arg(), mark_stack_slots_iter(), unmark_stack_slots_iter() and process_iter_next_call()
-(kernel/bpf/verifier.c, 6.18). Of iterators only bpf_iter_num is modelled.
+(kernel/bpf/verifier.c, 6.18). Iterators whose elements are protected by RCU (KF_RCU_PROTECTED) are left out.
+
+An element that is a reference (KF_ACQUIRE on `_next`, series KF_FORBID_FAULT v5, never merged) belongs to the
+iterator: the main slot's `id` is the element's reference, beside `ref_obj_id`, the iterator's own. It is given back by
+the next `_next`, at the end of the iteration, by `_destroy`, or by a KF_RELEASE function that takes the iterator.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kernel_model.bpf.kfunc_ids import KF_ITER_DESTROY, KF_ITER_NEW
-from kernel_model.bpf.verifier import prune, refs
+from kernel_model.bpf.verifier import mem, prune, refs
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.bpf.verifier.state import (
@@ -35,16 +39,17 @@ class IterSlot:
     spi: int
 
 
-def _spi(env: Env, reg: Reg, nr_slots: int) -> tuple[int, bool]:
-    """iter_get_spi(): index of the main slot, and whether the stack has been used that deep."""
+def stack_object(env: Env, reg: Reg, nr_slots: int, kind: str, expected: str) -> tuple[int, bool]:
+    """stack_slot_obj_get_spi(): index of the main slot, and whether the stack has been used that deep.
+
+    `expected` is the line that follows the reason where the object cannot lie there.
+    """
     if reg.var_off.mask:
-        env.inval("iter has to be at a constant offset")
+        env.inval(f"{kind} has to be at a constant offset\n{expected}")
     off = reg.off + _signed(reg.var_off.value)
-    if off % 8:
-        env.inval(f"cannot pass in iter at an offset={off}")
     spi = (-off - 1) // 8
-    if off >= 0 or spi + 1 < nr_slots:
-        env.inval(f"cannot pass in iter at an offset={off}")
+    if off % 8 or off >= 0 or spi + 1 < nr_slots:
+        env.inval(f"cannot pass in {kind} at an offset={off}\n{expected}")
     frame = env.func(reg)
     return spi, spi < len(frame.stack)
 
@@ -59,16 +64,19 @@ def process_arg(env: Env, regno: int, flags: int, name: str, size: int) -> IterS
     if reg.type != R.PTR_TO_STACK:
         env.inval(f"arg#{arg} expected pointer to an iterator on stack")
     nr_slots = size // 8
-    spi, allocated = _spi(env, reg, nr_slots)
+    fresh = "expected uninitialized" if flags & KF_ITER_NEW else "expected an initialized"
+    expected = f"{fresh} iter_{name} as arg #{arg}"
+    spi, allocated = stack_object(env, reg, nr_slots, "iter", expected)
     frame = env.func(reg)
     if flags & KF_ITER_NEW:
         if allocated and any(STACK_ITER in frame.stack[spi - i].kinds for i in range(nr_slots)):
-            env.inval(f"expected uninitialized iter_{name} as arg #{arg}")
-        frame.grow(spi + 1)
+            env.inval(expected)
+        for i in range(nr_slots):
+            mem.access(env, regno, 8 * i, 8, True, None)
         _mark(env, frame, reg.frameno, spi, nr_slots, name)
         return IterSlot(reg.frameno, spi)
     if not allocated or not _initialized(frame, spi, nr_slots, name):
-        env.inval(f"expected an initialized iter_{name} as arg #{arg}")
+        env.inval(expected)
     for i in range(nr_slots):
         env.liveness.mark_read(reg.frameno, env.insn_idx, 1 << (spi - i))
         env.scratch_slot(spi - i)
@@ -106,11 +114,23 @@ def _unmark(env: Env, frame: Frame, frameno: int, spi: int, nr_slots: int) -> No
     for i in range(nr_slots):
         slot = frame.stack[spi - i]
         if i == 0:
+            release_element(env, slot.spilled)
             refs.release(env, slot.spilled.ref_obj_id)
         slot.spilled.mark_not_init()
         slot.kinds[:] = bytes([STACK_INVALID]) * 8
         env.liveness.mark_write(frameno, 1 << (spi - i))
         env.scratch_slot(spi - i)
+
+
+def slot_reg(env: Env, where: IterSlot) -> Reg:
+    """The record of the iterator's main slot."""
+    return env.cur.frames[where.frameno].stack[where.spi].spilled
+
+
+def release_element(env: Env, iterator: Reg) -> bool:
+    """Give back the reference to the current element, forget pointers to it; False where there is none."""
+    held, iterator.id = iterator.id, 0
+    return bool(held) and refs.release(env, held)
 
 
 def next_call(env: Env, where: IterSlot) -> None:
@@ -120,7 +140,7 @@ def next_call(env: Env, where: IterSlot) -> None:
     matter there become unknown. The current one is drained, with R0 zero.
     """
     state = env.cur
-    iterator = state.frames[where.frameno].stack[where.spi].spilled
+    iterator = slot_reg(env, where)
     if iterator.iter_state == ITER_ACTIVE:
         parent = state.parent
         if parent is None or parent.insn_idx != env.insn_idx:
@@ -136,4 +156,5 @@ def next_call(env: Env, where: IterSlot) -> None:
     elif iterator.iter_state != ITER_DRAINED:
         env.bug(f"unexpected iterator state {iterator.iter_state}")
     iterator.iter_state = ITER_DRAINED
+    release_element(env, iterator)
     env.regs[0].mark_scalar(0)

@@ -307,8 +307,7 @@ def _mark_ptr_or_null(env: Env, reg: Reg, ident: int, is_null: bool) -> None:
         reg.mark_scalar(0)
         return
     mark_not_null(reg)
-    if not reg.ref_obj_id:
-        reg.id = 0
+    reg.id = 0  # ref_obj_id is what a release looks for
 
 
 def mark_not_null(reg: Reg) -> None:
@@ -321,7 +320,8 @@ def mark_ptr_or_null_regs(env: Env, state: State, regno: int, is_null: bool) -> 
     reg = state.frame.regs[regno]
     ident, ref = reg.id, reg.ref_obj_id
     if ref and ref == ident and is_null:
-        state.refs = [r for r in state.refs if r.id != ident]
+        for held in [r for r in state.refs if r.id == ident]:
+            refs.drop(state, held)
     for other in state.all_regs():
         _mark_ptr_or_null(env, other, ident, is_null)
 

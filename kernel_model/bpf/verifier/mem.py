@@ -1,8 +1,8 @@
 """Memory accesses through every kind of pointer.
 
 Mirrors check_mem_access(), check_mem_region_access(), check_atomic(), check_helper_mem_access(), check_mem_size_reg()
-(kernel/bpf/verifier.c, 6.18). Left out: packets, sockets, kernel structures by BTF, special fields of map values:
-such accesses are refused with a text that says so.
+(kernel/bpf/verifier.c, 6.18). Kernel structures are in btf_access.py. Left out: packets, sockets, special fields of map
+values: such accesses are refused with a text that says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from arch import bpf_isa as isa
 from arch.bpf_isa import Insn
 from kernel_model.bpf.program import BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, ProgType
-from kernel_model.bpf.verifier import bounds, precision, stack
+from kernel_model.bpf.verifier import bounds, btf_access, precision, stack, tracing
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.regs import Reg
 
@@ -68,13 +68,17 @@ def _map_value(env: Env, regno: int, off: int, size: int, write: bool, dst: int 
 
 def _ctx(env: Env, regno: int, off: int, size: int, write: bool, dst: int | None) -> None:
     reg = env.regs[regno]
-    if env.prog.type is not ProgType.SYSCALL:
+    if env.prog.type not in (ProgType.SYSCALL, ProgType.RAW_TRACEPOINT, ProgType.TRACING):
         env.not_modelled(f"context access of program type {env.prog.type.name}")
     if reg.off:
         env.access(f"dereference of modified ctx ptr R{regno} off={reg.off} disallowed")
     if reg.var_off.mask:
         env.access(f"variable ctx access var_off={reg.var_off} disallowed")
     at = off + reg.var_off.value
+    if env.prog.type is not ProgType.SYSCALL:
+        if not tracing.context(env, at, size, write, dst):
+            env.access(f"invalid bpf_context access off={off} size={size}")
+        return
     if at < 0 or at + size > U16_MAX or at % size:
         env.access(f"invalid bpf_context access off={off} size={size}")
     if not write and dst is not None:
@@ -92,7 +96,8 @@ def access(
     elif reg.base == R.PTR_TO_MEM and not reg.maybe_null:
         if write and reg.type & R.MEM_RDONLY:
             env.access(f"R{regno} cannot write into {R.type_str(reg.type)}")
-        _region(env, regno, off, size, reg.mem_size)
+        if not reg.type & R.PTR_UNTRUSTED:  # else a fault of the load is caught: any address will do
+            _region(env, regno, off, size, reg.mem_size)
         if dst is not None:
             env.regs[dst].mark_unknown()
     elif reg.type == R.PTR_TO_CTX:
@@ -107,7 +112,9 @@ def access(
     elif reg.type == R.PTR_TO_ARENA:
         if dst is not None:
             env.regs[dst].mark_unknown()
-    elif reg.is_pkt or (reg.base == R.PTR_TO_BTF_ID and not reg.maybe_null):
+    elif reg.base == R.PTR_TO_BTF_ID and not reg.maybe_null:
+        btf_access.access(env, regno, off, size, write, dst)
+    elif reg.is_pkt:
         env.not_modelled(f"R{regno}: access through {R.type_str(reg.type)}")
     else:
         env.access(f"R{regno} invalid mem access '{R.type_str(reg.type)}'")
@@ -120,13 +127,19 @@ def access(
             bounds.coerce_to_size(target, size)
 
 
-def _remember(env: Env, kind: int) -> None:
+def _remember(env: Env, kind: int, load: bool = False) -> None:
     """save_aux_ptr_type(): one instruction is rewritten for one kind of pointer only."""
     aux = env.cur_aux
-    special = (R.PTR_TO_CTX, R.PTR_TO_ARENA)
-    if aux.ptr_type and aux.ptr_type != kind and (aux.ptr_type in special or kind in special):
+    special = (R.PTR_TO_CTX, R.PTR_TO_ARENA, R.PTR_TO_BTF_ID)
+    known, pointees = aux.ptr_type, (R.PTR_TO_MEM, R.PTR_TO_BTF_ID)
+    if not known or known == kind or not {known & R.BASE_MASK, kind & R.BASE_MASK} & set(special):
+        aux.ptr_type = known or kind
+    elif load and known & R.BASE_MASK in pointees and kind & R.BASE_MASK in pointees:
+        # trusted on one path, untrusted on another: the load is a probing one wherever one of them is
+        if kind & R.PTR_UNTRUSTED or kind == R.PTR_TO_BTF_ID:
+            aux.ptr_type = kind
+    else:
         env.inval("same insn cannot be used with different pointers")
-    aux.ptr_type = kind
 
 
 def check_load(env: Env) -> None:
@@ -138,7 +151,7 @@ def check_load(env: Env) -> None:
     env.reg_write(insn.dst, mark=False)
     kind = src.type
     access(env, insn.src, insn.off, isa.SIZE_BYTES[insn.size], False, insn.dst, insn.mode == isa.BPF_MEMSX)
-    _remember(env, kind)
+    _remember(env, kind, True)
 
 
 def check_store(env: Env) -> None:
@@ -207,11 +220,13 @@ def _read_modify_write(env: Env, insn: Insn, size: int) -> int:
     return kind
 
 
-def check_helper_access(env: Env, regno: int, size: int, write: bool, zero_ok: bool = False) -> None:
-    """check_helper_mem_access(): a function touches `size` bytes behind register `regno`."""
+def check_helper_access(
+    env: Env, regno: int, size: int, write: bool, zero_ok: bool = False, raw: bool = False
+) -> None:
+    """check_helper_mem_access(): a function touches `size` bytes behind register `regno`; `raw`: it writes them all."""
     reg = env.regs[regno]
     if reg.type == R.PTR_TO_STACK:
-        stack.helper_access(env, regno, size, write)
+        stack.helper_access(env, regno, size, write, raw)
     elif reg.type == R.PTR_TO_MAP_VALUE:
         if write and reg.map.map_flags & BPF_F_RDONLY_PROG:
             env.access(f"write into map forbidden, value_size={reg.map.value_size} off={reg.off} size={size}")
@@ -220,13 +235,17 @@ def check_helper_access(env: Env, regno: int, size: int, write: bool, zero_ok: b
         if write and reg.type & R.MEM_RDONLY:
             env.access(f"R{regno} cannot write into {R.type_str(reg.type)}")
         _region(env, regno, 0, size, reg.mem_size, zero_ok)
+    elif reg.base == R.PTR_TO_BTF_ID and not reg.maybe_null:
+        btf_access.access(env, regno, 0, size, write, None)
     elif reg.is_null() and zero_ok and size == 0:
         return
     else:
-        env.access(f"R{regno} type={R.type_str(reg.type)} expected=fp, pkt, pkt_meta, map_key, map_value, mem")
+        env.access(f"R{regno} type={R.type_str(reg.type)} expected=fp")
 
 
-def check_mem_size(env: Env, mem_regno: int, size_regno: int, write: bool = False, zero_ok: bool = True) -> None:
+def check_mem_size(
+    env: Env, mem_regno: int, size_regno: int, write: bool = False, zero_ok: bool = True, raw: bool = False
+) -> None:
     """check_mem_size_reg(): memory behind one register, its length in another."""
     size = env.regs[size_regno]
     if size.type != R.SCALAR_VALUE:
@@ -239,5 +258,5 @@ def check_mem_size(env: Env, mem_regno: int, size_regno: int, write: bool = Fals
         env.access(
             f"R{size_regno} unbounded memory access, use 'var &= const' or 'if (var < const)'"
         )
-    check_helper_access(env, mem_regno, size.umax, write, zero_ok)
+    check_helper_access(env, mem_regno, size.umax, write, zero_ok, raw)
     precision.mark(env, size_regno)

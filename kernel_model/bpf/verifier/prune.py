@@ -201,13 +201,14 @@ class _Comparison:
             or old.active_locks != cur.active_locks
             or old.active_preempt_locks != cur.active_preempt_locks
             or old.active_rcu_lock != cur.active_rcu_lock
+            or old.forbid_fault_count != cur.forbid_fault_count
             or not self.ids(old.active_irq_id, cur.active_irq_id)
             or not self.ids(old.active_lock_id, cur.active_lock_id)
             or old.active_lock is not cur.active_lock
         ):
             return False
         return all(
-            self.ids(a.id, b.id) and a.kind == b.kind and a.lock is b.lock
+            self.ids(a.id, b.id) and a.kind == b.kind and a.lock is b.lock and a.forbid_fault == b.forbid_fault
             for a, b in zip(old.refs, cur.refs, strict=True)
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.regs import Reg
-from kernel_model.bpf.verifier.state import REF_PTR, Ref
+from kernel_model.bpf.verifier.state import REF_PTR, Ref, State
 
 if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
@@ -27,11 +27,26 @@ def is_trusted(reg: Reg) -> bool:
     return bool(flags & _TRUSTED) and not flags & ~_TRUSTED
 
 
-def acquire(env: Env, insn_idx: int | None = None) -> int:
-    """acquire_reference(): a new reference taken by the current instruction; its id."""
+def is_rcu(reg: Reg) -> bool:
+    """is_rcu_reg(): what it points to stays until the end of the RCU read section."""
+    return bool(reg.type & R.MEM_RCU)
+
+
+def acquire(env: Env, kind: int = REF_PTR, forbid_fault: bool = False) -> int:
+    """acquire_reference(): a new reference taken by the current instruction; its id.
+
+    `forbid_fault`: KF_FORBID_FAULT, nothing may fault or sleep while it is held.
+    """
     ref_id = env.new_id()
-    env.cur.refs.append(Ref(REF_PTR, ref_id, env.insn_idx if insn_idx is None else insn_idx))
+    env.cur.refs.append(Ref(kind, ref_id, env.insn_idx, forbid_fault=forbid_fault))
+    env.cur.forbid_fault_count += forbid_fault
     return ref_id
+
+
+def drop(state: State, held: Ref) -> None:
+    """release_reference_state(): the state does not hold it any more; registers are left alone."""
+    state.refs.remove(held)
+    state.forbid_fault_count -= held.forbid_fault
 
 
 def release(env: Env, ref_obj_id: int) -> bool:
@@ -39,7 +54,7 @@ def release(env: Env, ref_obj_id: int) -> bool:
     held = env.cur.find_ref(ref_obj_id)
     if held is None:
         return False
-    env.cur.refs.remove(held)
+    drop(env.cur, held)
     for reg in env.cur.all_regs():
         if reg.ref_obj_id == ref_obj_id:
             reg.mark_unknown()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
 
 MAX_BPF_STACK = 512
+_READABLE = (STACK_INVALID, STACK_MISC, STACK_ZERO, STACK_SPILL)
 
 
 def offset(env: Env, regno: int, reg: Reg, off: int) -> int:
@@ -172,8 +173,11 @@ def _fill(env: Env, slot: Slot, at: int, size: int, target: Reg) -> bool:
     return False
 
 
-def helper_access(env: Env, regno: int, size: int, writes: bool) -> None:
-    """check_stack_range_initialized(): a helper reads, or fills, `size` bytes; spilled pointers lose their meaning."""
+def helper_access(env: Env, regno: int, size: int, writes: bool, raw: bool = False) -> None:
+    """check_stack_range_initialized(): a function reads, or clobbers, `size` bytes; spilled registers lose their meaning.
+
+    `raw`: a helper promises to write all of it, so what was there does not matter.
+    """
     base = env.regs[regno]
     at = offset(env, regno, base, 0)
     if size == 0:
@@ -182,8 +186,12 @@ def helper_access(env: Env, regno: int, size: int, writes: bool) -> None:
     for byte in range(at, at + size):
         spi = (-byte - 1) // 8
         slot = frame.stack[spi]
-        if not writes:
-            env.liveness.mark_read(frame.frameno, env.insn_idx, 1 << spi)
+        if raw:
+            env.scratch_slot(spi)
+            _scrub(slot, byte, 1, STACK_MISC)
             continue
-        env.scratch_slot(spi)
-        _scrub(slot, byte, 1, STACK_MISC)
+        if slot.kinds[(-byte - 1) % 8] not in _READABLE:
+            env.access(f"invalid read from stack R{regno} off {at}+{byte - at} size {size}")
+        if writes:
+            _scrub(slot, byte, 1, STACK_MISC)
+        env.liveness.mark_read(frame.frameno, env.insn_idx, 1 << spi)

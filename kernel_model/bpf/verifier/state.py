@@ -118,9 +118,10 @@ class Ref:
     id: int
     insn_idx: int
     lock: object = None  # identity of the locked object: (map or btf, its type)
+    forbid_fault: bool = False  # KF_FORBID_FAULT: nobody may fault while it is held
 
     def copy(self) -> Ref:
-        return Ref(self.kind, self.id, self.insn_idx, self.lock)
+        return Ref(self.kind, self.id, self.insn_idx, self.lock, self.forbid_fault)
 
 
 @dataclass(slots=True)
@@ -158,6 +159,7 @@ class State:
     active_preempt_locks: int = 0
     active_irq_id: int = 0
     active_rcu_lock: bool = False
+    forbid_fault_count: int = 0  # references with forbid_fault (KF_FORBID_FAULT v5)
     in_sleepable: bool = False
     cleaned: bool = False
     first_insn_idx: int = 0
@@ -192,6 +194,7 @@ class State:
             active_preempt_locks=self.active_preempt_locks,
             active_irq_id=self.active_irq_id,
             active_rcu_lock=self.active_rcu_lock,
+            forbid_fault_count=self.forbid_fault_count,
             in_sleepable=self.in_sleepable,
             first_insn_idx=self.first_insn_idx,
             last_insn_idx=self.last_insn_idx,

@@ -10,6 +10,7 @@
 #define __NR_exit_group 94
 #define __NR_futex 98
 #define __NR_sched_yield 124
+#define __NR_getpgid 155
 #define __NR_getpid 172
 #define __NR_gettid 178
 #define __NR_clone 220
@@ -25,6 +26,12 @@ __traceable long __arm64_sys_bpf(struct pt_regs *regs)
 	return __sys_bpf((int)regs->regs[0], (union bpf_attr *)regs->regs[1], (unsigned int)regs->regs[2]);
 }
 
+/* Only the caller's own group: process groups are not modelled beyond that. */
+__frame long __arm64_sys_getpgid(const struct pt_regs *regs)
+{
+	return do_getpgid((pid_t)regs->regs[0]);
+}
+
 static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 {
 	switch (scno) {
@@ -32,6 +39,8 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return __arm64_sys_write(regs);
 	case __NR_getpid:
 		return current->tgid;
+	case __NR_getpgid:
+		return __arm64_sys_getpgid(regs);
 	case __NR_gettid:
 		return current->pid;
 	case __NR_sched_yield:

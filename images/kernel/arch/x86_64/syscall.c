@@ -5,6 +5,12 @@
 #include <asm/ptrace.h>
 #include <trace/events/syscalls.h>
 
+/* Only the caller's own group: process groups are not modelled beyond that. */
+__frame long __x64_sys_getpgid(const struct pt_regs *regs)
+{
+	return do_getpgid((pid_t)regs->di);
+}
+
 static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 {
 	switch (nr) {
@@ -19,6 +25,8 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return kernel_clone(regs->di, regs->si, regs->dx, regs->r10, regs->r8, regs);
 	case 60:
 		do_exit((int)(regs->di & 0xff) << 8);
+	case 121:
+		return __x64_sys_getpgid(regs);
 	case 186:
 		return current->pid;
 	case 202:

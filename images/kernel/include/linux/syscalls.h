@@ -28,11 +28,23 @@ union bpf_attr {
 };
 
 struct pt_regs;
+
+/* include/trace/bpf_probe.h: the types of tp_btf programs' contexts, behind the probe's own data */
+typedef void (*btf_trace_sys_enter)(void *data, struct pt_regs *regs, long id);
+typedef void (*btf_trace_sys_exit)(void *data, struct pt_regs *regs, long ret);
+
+/* kernel/sys.c */
+static __always_inline long do_getpgid(pid_t pid)
+{
+	return !pid || pid == current->tgid || pid == current->pid ? current->tgid : -ESRCH;
+}
+
 long __x64_sys_bpf(struct pt_regs *regs);
 int __sys_bpf(int cmd, union bpf_attr *uattr, unsigned int size);
 ssize_t ksys_write(unsigned int fd, const char *buf, size_t count);
 
 unsigned long copy_from_user(void *to, const void *from, unsigned long n);
+long strncpy_from_user(char *dst, const char *src, long count);
 unsigned long copy_to_user(void *to, const void *from, unsigned long n);
 long copy_from_kernel_nofault(void *dst, const void *src, size_t size);
 long copy_to_kernel_nofault(void *dst, const void *src, size_t size);

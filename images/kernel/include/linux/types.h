@@ -59,6 +59,7 @@ typedef int pid_t;
 
 #define EPERM 1
 #define ENOENT 2
+#define ESRCH 3
 #define EINTR 4
 #define E2BIG 7
 #define EAGAIN 11

@@ -36,7 +36,8 @@ def check(vmlinux):
 
     def run(insns, profile="v7.2", sleepable=True, level=1):
         spec = ProgSpec(
-            name="test", section="syscall", type=ProgType.SYSCALL, insns=[*insns], sleepable=sleepable,
+            name="test", section="syscall" if sleepable else "raw_tp",
+            type=ProgType.SYSCALL if sleepable else ProgType.RAW_TRACEPOINT, insns=[*insns], sleepable=sleepable,
             subprogs=[("test", 0)], license="GPL",
         )  # fmt: skip
         return bpf_check(spec, [ARENA, ARRAY], None, vmlinux, profiles.get(profile), level, arch_name="x86_64")
@@ -196,7 +197,8 @@ def test_iterators_live_on_the_stack_at_a_known_slot(check):
     call = check.kfunc("bpf_iter_num_new")
     bounds = [mov(2, 0), mov(3, 1)]
     refused(check, [*load_map(1, 1), *bounds, call, *DONE], "arg#0 expected pointer to an iterator on stack")
-    refused(check, [*stack(1, -12), *bounds, call, *DONE], "cannot pass in iter at an offset=-12")
+    refused(check, [*stack(1, -12), *bounds, call, *DONE], "cannot pass in iter at an offset=-12\n"
+            "expected uninitialized iter_num as arg #0")
 
 
 def test_the_end_of_the_iteration_is_walked_too(check):
