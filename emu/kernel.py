@@ -24,8 +24,8 @@ from kernel_model import profiles
 from kernel_model.bpf.arena import ArenaMap
 from kernel_model.bpf.attach import Attachments, Link
 from kernel_model.bpf.core import Bpf
-from kernel_model.bpf.maps.base import Map
 from kernel_model.bpf.kfunc_ids import absent_kfuncs
+from kernel_model.bpf.maps.base import Map
 from kernel_model.bpf.object import BpfObject, load_object
 from kernel_model.bpf.prog import Prog, ProgLoader
 from kernel_model.bpf.program import ProgSpec

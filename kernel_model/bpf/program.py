@@ -112,7 +112,6 @@ class ProgSpec:
     insns: list[Insn]
     expected_attach_type: int = 0
     attach_to: str | None = None  # function, tracepoint, ... of SEC()
-    attach_btf_id: int = 0  # tracing: the kernel's BTF id of that (kernel_model/bpf/object/attach.py)
     sleepable: bool = False
     autoload: bool = True  # False for SEC("?...")
     func_info: list[FuncInfo] = field(default_factory=list)

@@ -27,7 +27,7 @@ __traceable long __arm64_sys_bpf(struct pt_regs *regs)
 }
 
 /* Only the caller's own group: process groups are not modelled beyond that. */
-__frame long __arm64_sys_getpgid(const struct pt_regs *regs)
+__traceable long __arm64_sys_getpgid(const struct pt_regs *regs)
 {
 	return do_getpgid((pid_t)regs->regs[0]);
 }

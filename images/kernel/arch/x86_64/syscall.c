@@ -6,7 +6,7 @@
 #include <trace/events/syscalls.h>
 
 /* Only the caller's own group: process groups are not modelled beyond that. */
-__frame long __x64_sys_getpgid(const struct pt_regs *regs)
+__traceable long __x64_sys_getpgid(const struct pt_regs *regs)
 {
 	return do_getpgid((pid_t)regs->di);
 }
