@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 _RECORDS = (Kind.STRUCT, Kind.UNION)
 _TRUST = R.MEM_ALLOC | R.PTR_TRUSTED | R.NON_OWN_REF | R.MEM_RCU
 
+_Fields = dict[str, tuple[str, ...]]
+
 # BTF_TYPE_SAFE_*(): fields that keep their parent's protection
-_SAFE_RCU = {
+_SAFE_RCU: _Fields = {
     "task_struct": ("cpus_ptr", "cgroups", "real_parent", "group_leader"),
     "cgroup": ("kn",),
     "css_set": ("dfl_cgrp",),
     "cgroup_subsys_state": ("cgroup",),
 }
-_SAFE_RCU_OR_NULL = {"mm_struct": ("exe_file",), "sk_buff": ("sk",), "request_sock": ("sk",)}
-_SAFE_TRUSTED = {
+_SAFE_RCU_OR_NULL: _Fields = {"mm_struct": ("exe_file",), "sk_buff": ("sk",), "request_sock": ("sk",)}
+_SAFE_TRUSTED: _Fields = {
     "bpf_iter_meta": ("seq",), "bpf_iter__task": ("meta", "task"), "linux_binprm": ("file",), "file": ("f_inode",),
 }  # fmt: skip
-_SAFE_TRUSTED_OR_NULL = {"socket": ("sk",), "dentry": ("d_inode",)}
+_SAFE_TRUSTED_OR_NULL: _Fields = {"socket": ("sk",), "dentry": ("d_inode",)}
 # 4cbee026db54: the snapshot holds references to these two
-_SNAPSHOT_TRUSTED_OR_NULL = {"vm_area_struct": ("vm_mm", "vm_file")}
+_SNAPSHOT_TRUSTED_OR_NULL: _Fields = {"vm_area_struct": ("vm_mm", "vm_file")}
 
 
 class _Walk:
@@ -166,7 +168,7 @@ def access(env: Env, regno: int, off: int, size: int, write: bool, dst: int | No
 
 def _inherit(env: Env, reg: Reg, parent: str, walk: _Walk) -> int:
     """Flags of a pointer that was loaded through `reg`."""
-    def listed(table: dict[str, tuple[str, ...]]) -> bool:
+    def listed(table: _Fields) -> bool:
         return walk.field in table.get(parent, ())
 
     if reg.type & R.PTR_UNTRUSTED:

@@ -274,7 +274,7 @@ class Env:
     @property
     def in_rcu_cs(self) -> bool:
         """in_rcu_cs(): as in 6.18, preemption and interrupts do not count."""
-        return self.cur.active_rcu_lock or self.cur.active_locks > 0 or not self.in_sleepable
+        return self.cur.active_rcu_locks > 0 or self.cur.active_locks > 0 or not self.in_sleepable
 
     def update_peak_states(self) -> None:
         self.peak_states = max(self.peak_states, self.explored_size + self.free_list_size + self.num_backedges)

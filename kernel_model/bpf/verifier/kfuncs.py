@@ -100,7 +100,7 @@ def _release(env: Env, meta: Meta) -> None:
 
 
 def _set_result(env: Env, meta: Meta) -> None:
-    """What R0 is: nothing for void; a scalar, also for `void *`; memory or a kernel object pointed to, possibly NULL."""
+    """What R0 is: nothing for void; a scalar, also for `void *`; memory or a kernel object, possibly NULL."""
     result, r0 = meta.proto.type_id, env.regs[0]
     if meta.btf.is_void(result):
         return

@@ -200,7 +200,7 @@ class _Comparison:
             len(old.refs) != len(cur.refs)
             or old.active_locks != cur.active_locks
             or old.active_preempt_locks != cur.active_preempt_locks
-            or old.active_rcu_lock != cur.active_rcu_lock
+            or old.active_rcu_locks != cur.active_rcu_locks
             or old.forbid_fault_count != cur.forbid_fault_count
             or not self.ids(old.active_irq_id, cur.active_irq_id)
             or not self.ids(old.active_lock_id, cur.active_lock_id)

@@ -78,7 +78,7 @@ def check_leak(env: Env, prefix: str, check_lock: bool | None = None) -> None:
         env.inval(f"{prefix} would lead to reference leak")
     for held, region in (
         (state.active_irq_id, "bpf_local_irq_save"),
-        (state.active_rcu_lock, "bpf_rcu_read_lock"),
+        (state.active_rcu_locks, "bpf_rcu_read_lock"),
         (state.active_preempt_locks, "bpf_preempt_disable"),
     ):
         if strict and held:

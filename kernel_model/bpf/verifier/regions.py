@@ -22,7 +22,7 @@ def non_sleepable_context(env: Env) -> str | None:
     """non_sleepable_context_description(): the first reason in the kernel's order; None in a sleepable context."""
     cur = env.cur
     for held, text in (
-        (cur.active_rcu_lock, "rcu_read_lock region"),
+        (cur.active_rcu_locks, "rcu_read_lock region"),
         (cur.active_preempt_locks, "non-preemptible region"),
         (cur.active_irq_id, "IRQ-disabled region"),
         (cur.active_locks, "lock region"),
@@ -75,18 +75,18 @@ def check_kfunc(env: Env, name: str, sleeps: bool) -> None:
 
 def _rcu(env: Env, name: str, sleeps: bool) -> None:
     state = env.cur
-    lock, unlock = name == "bpf_rcu_read_lock", name == "bpf_rcu_read_unlock"
-    if state.active_rcu_lock:
-        if lock:
+    if name == "bpf_rcu_read_lock":
+        if state.active_rcu_locks and not env.profile.nested_rcu:
             env.inval(f"nested rcu read lock (kernel function {name})")
-        if unlock:
+        state.active_rcu_locks += 1
+    elif name == "bpf_rcu_read_unlock":
+        if not state.active_rcu_locks:
+            env.inval(f"unmatched rcu read unlock (kernel function {name})")
+        state.active_rcu_locks -= 1
+        if not state.active_rcu_locks:
             _leave_rcu(env)
-        elif sleeps:
-            env.access(f"kernel func {name} is sleepable within rcu_read_lock region")
-    elif unlock:
-        env.inval(f"unmatched rcu read unlock (kernel function {name})")
-    elif lock:
-        state.active_rcu_lock = True
+    elif sleeps and state.active_rcu_locks:
+        env.access(f"kernel func {name} is sleepable within rcu_read_lock region")
 
 
 def _leave_rcu(env: Env) -> None:
@@ -95,7 +95,6 @@ def _leave_rcu(env: Env) -> None:
     for reg in [*env.cur.all_regs(), *slots]:
         if reg.type & R.MEM_RCU:
             reg.type = reg.type & ~(R.MEM_RCU | R.PTR_MAYBE_NULL) | R.PTR_UNTRUSTED
-    env.cur.active_rcu_lock = False
 
 
 def _preempt(env: Env, name: str, sleeps: bool) -> None:

@@ -174,7 +174,7 @@ def _fill(env: Env, slot: Slot, at: int, size: int, target: Reg) -> bool:
 
 
 def helper_access(env: Env, regno: int, size: int, writes: bool, raw: bool = False) -> None:
-    """check_stack_range_initialized(): a function reads, or clobbers, `size` bytes; spilled registers lose their meaning.
+    """check_stack_range_initialized(): a function reads, or clobbers, `size` bytes; what was spilled there is lost.
 
     `raw`: a helper promises to write all of it, so what was there does not matter.
     """

@@ -158,7 +158,7 @@ class State:
     active_lock: object = None
     active_preempt_locks: int = 0
     active_irq_id: int = 0
-    active_rcu_lock: bool = False
+    active_rcu_locks: int = 0
     forbid_fault_count: int = 0  # references with forbid_fault (KF_FORBID_FAULT v5)
     in_sleepable: bool = False
     cleaned: bool = False
@@ -193,7 +193,7 @@ class State:
             active_lock=self.active_lock,
             active_preempt_locks=self.active_preempt_locks,
             active_irq_id=self.active_irq_id,
-            active_rcu_lock=self.active_rcu_lock,
+            active_rcu_locks=self.active_rcu_locks,
             forbid_fault_count=self.forbid_fault_count,
             in_sleepable=self.in_sleepable,
             first_insn_idx=self.first_insn_idx,

@@ -1,0 +1,113 @@
+"""Sleepable contexts, kernel pointers and iterators against the real verifier: verdicts, errors and level 2 logs.
+
+tests/golden/verifier/contexts-6.18.44.txt is what Linux 6.18.44 (x86-64) answered to bpf(BPF_PROG_LOAD) for the
+programs of context_programs.py, with BTF ids and field offsets masked: those of the image differ. Where this machine
+runs a 6.18 kernel and lets us ask, all programs are compared on its own types, with nothing masked.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from arch.bpf_isa import Insn, encode
+from kernel_model import profiles
+from kernel_model.bpf.program import ProgSpec, ProgType
+from kernel_model.bpf.verifier import VerifierRejected, bpf_check
+from kernel_model.types import Btf
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[3]
+GOLDEN = ROOT / "tests" / "golden" / "verifier" / "contexts-6.18.44.txt"
+LIVE_TYPES = Path("/sys/kernel/btf/vmlinux")
+
+
+def _module(name: str, where: Path = HERE) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"verifier_{name}", where / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+programs, oracle = _module("context_programs"), _module("bpf_syscall", ROOT / "tests" / "oracle")
+PROGRAMS = {name: programs.Traced(steps, ProgType.SYSCALL, True, 0) for name, steps in programs.PROGRAMS.items()}
+PROGRAMS |= programs.TRACED
+IMAGE = Btf((ROOT / "images" / "vmlinux.btf").read_bytes(), "vmlinux.btf")
+REASON = oracle.unavailable() or (None if LIVE_TYPES.exists() else f"there is no {LIVE_TYPES}")
+# the image has no such fields, or not at that place; such functions
+ONLY_LIVE = {"vma_file", "vma_at_an_odd_place", "fentry_scalar", "fentry_sleeps_nowhere", "fentry_task_plain",
+             "task_printed"}
+
+
+def ours(program: object, insns: list[Insn], btf: Btf) -> tuple[int, str]:
+    """(errno or 0, log) of our verifier at level 2."""
+    starts = sorted({0} | {i + x.imm + 1 for i, x in enumerate(insns) if x.code == 0x85 and x.src == 1})
+    spec = ProgSpec("p", "", program.type, [i.copy() for i in insns], program.attach_type,
+                    sleepable=program.sleepable, license="GPL", subprogs=[(f"f{s}", s) for s in starts],
+                    attach_btf_id=program.attach_btf_id(btf))
+    try:
+        return 0, bpf_check(spec, [], None, btf, profiles.get("v6.18"), 2).log
+    except VerifierRejected as error:
+        return error.errno, error.log
+
+
+def mask(log: str) -> str:
+    """Without what differs between two kernels' types: ids, offsets of fields and what is loaded from them."""
+    log = re.sub(r"(call bpf_(?:iter|rcu|preempt|local|copy_from_user_str)\w*#)\d+", r"\1ID", log)
+    log = re.sub(r"\b(m?off) \d+", r"\1 OFF", log)
+    log = re.sub(r"(?<=btf_id )\d+", "ID", log)
+    log = re.sub(r"\((r[0-9]) \+\d+\)", r"(\1 +OFF)", log)
+    # where a comment or a changed register begins depends on the instruction's length
+    return re.sub(r"[ \t]+;", " ;", log)
+
+
+def golden() -> dict[str, tuple[int, str]]:
+    found = {}
+    for part in re.split(r"^=== ", GOLDEN.read_text(), flags=re.M)[1:]:
+        head, _, log = part.partition("\n")
+        name, errno = head.split()
+        found[name] = (int(errno), log)
+    return found
+
+
+ANSWERS = golden() if GOLDEN.exists() else {}
+
+
+def test_every_program_that_could_be_asked_has_an_answer() -> None:
+    fentry = {name for name in PROGRAMS if name.startswith("fentry")}  # the kernel asked allows no such program
+    assert set(ANSWERS) == set(PROGRAMS) - ONLY_LIVE - fentry
+    assert len({errno for errno, _ in ANSWERS.values()}) >= 3
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_verdict_and_log_are_the_kernels(name: str) -> None:
+    program = PROGRAMS[name]
+    errno, log = ours(program, programs.build(program.steps, IMAGE), IMAGE)
+    assert (errno, mask(log)) == ANSWERS[name]
+
+
+@pytest.fixture(scope="module")
+def live() -> Callable[[str], tuple[tuple[int, str], tuple[int, str]]]:
+    """(the kernel's answer, ours) for a program, on the machine's types."""
+    btf = Btf(LIVE_TYPES.read_bytes(), str(LIVE_TYPES))
+
+    def ask(name: str) -> tuple[tuple[int, str], tuple[int, str]]:
+        program = PROGRAMS[name]
+        insns = programs.build(program.steps, btf)
+        kind = oracle.Kind(int(program.type), program.sleepable, program.attach_type, program.attach_btf_id(btf))
+        return oracle.verdict(encode(insns), 2, kind), ours(program, insns, btf)
+
+    return ask
+
+
+@pytest.mark.skipif(REASON is not None, reason=f"the real verifier cannot be asked: {REASON}")
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if not name.startswith("fentry")])
+def test_this_machines_kernel_says_the_same(name: str, live: Callable[[str], tuple[object, object]]) -> None:
+    want, got = live(name)
+    assert got == want
