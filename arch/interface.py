@@ -176,6 +176,46 @@ class BpfJit(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class TrampolineProg:
+    """One program that a trampoline calls. Addresses are guest virtual."""
+
+    address: int  # struct bpf_prog
+    bpf_func: int
+    insnsi: int  # its instructions where it is interpreted, else 0
+    enter: int  # the functions before and after it
+    exit: int
+    cookie: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrampolineRequest:
+    """A trampoline for the entry of a function with `nr_args` arguments in registers."""
+
+    base: int  # guest VA of its first byte
+    nr_args: int
+    progs: Sequence[TrampolineProg]  # in the order in which they run
+
+
+class BpfTrampoline(Protocol):
+    """The architecture's trampolines and the function entries that call them."""
+
+    MAX_ARGS: int  # arguments that are passed in registers
+    SITE_OFFSET: int  # from the start of a function to the instruction that is changed
+
+    def entry(self) -> bytes:
+        """What a traceable function begins with while nothing is attached."""
+        ...
+
+    def site(self, at: int, target: int | None) -> bytes:
+        """The instruction at `at` that calls `target`, or does nothing (None). ValueError: out of reach."""
+        ...
+
+    def prepare(self, request: TrampolineRequest) -> bytes:
+        """Machine code of a trampoline; its length does not depend on the base."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Arch:
     """One architecture. Its modules traps, abi, oops and unwind are reached by import: their names are the same."""
 
@@ -188,4 +228,10 @@ class Arch:
     def jit(self) -> BpfJit:
         """The architecture's BPF JIT, imported when first asked for."""
         found: BpfJit = importlib.import_module(f"arch.{self.name}.bpf_jit").JIT
+        return found
+
+    @property
+    def trampoline(self) -> BpfTrampoline:
+        """The architecture's BPF trampolines, imported when first asked for."""
+        found: BpfTrampoline = importlib.import_module(f"arch.{self.name}.bpf_trampoline").TRAMPOLINE
         return found

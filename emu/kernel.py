@@ -22,6 +22,7 @@ from emu.machine import NR_CPUS, Machine
 from emu.processes import Processes, UserResult
 from kernel_model import profiles
 from kernel_model.bpf.arena import ArenaMap
+from kernel_model.bpf.attach import Attachments, Link
 from kernel_model.bpf.core import Bpf
 from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.maps.base import Map
@@ -268,6 +269,7 @@ class Kernel:
         self.space.write_u64(self.machine.symbol("bpf_jit_start"), start)
         self.space.write_u64(self.machine.symbol("bpf_jit_end"), self.jit_window[1])
         self.programs = ProgLoader(self, self.bpf, self.jit_window)
+        self.attachments = Attachments(self, self.jit_window)
         return self.bpf.subsystems()
 
     @property
@@ -357,6 +359,14 @@ class Kernel:
 
         verdict = verify(spec, maps, obj.btf, self.types.btf, self.profile, log_level, self.arch.name)
         return self.programs.load(spec, maps, verdict, self.types.btf, engine)
+
+    def attach(self, prog: Prog) -> Link:
+        """Attach a program to what its SEC() names: a function's entry (fentry) or a tracepoint (raw_tp, tp_btf).
+
+        It runs until the link's detach(), or as long as the `with` block of the link. Raises KernelErrno or
+        NotModelledError.
+        """
+        return self.attachments.attach(prog)
 
     def run(self, prog: Prog, *, cpu: int = 0, comm: str = "arena_run") -> RunResult:
         """bpf(BPF_PROG_TEST_RUN) from a user process that has the program's arena mapped."""
