@@ -211,5 +211,7 @@ def _memory(env: Env, regno: int, reg: Reg, arg: ArgInfo) -> None:
     try:
         mem.check_helper_access(env, regno, arg.mem_size, False)
         mem.check_helper_access(env, regno, arg.mem_size, True)
+    except Reject as refused:
+        raise Reject(errno.EINVAL, refused.reason) from None
     finally:
         reg.type = kind
