@@ -150,6 +150,22 @@ def _arena_fault(kernel: Kernel) -> float:
     return min(times)
 
 
+def _schedules(arch: str, profile: str, count: int = 300) -> float:
+    """Schedules of scenario task-vma in a second, of all strategies, each from exec() to the last page given back."""
+    from emu.explore.oracles import STRATEGIES
+    from emu.scenarios.task_vma import Experiment
+
+    experiment = Experiment(arch, profile)
+    experiment(experiment.oracle("default", 0))
+    strategies = list(STRATEGIES.values())
+
+    def many() -> None:
+        for seed in range(count):
+            experiment(strategies[seed % len(strategies)](seed))
+
+    return count / _best(many, 2)
+
+
 def measure(arch: str) -> list[Row]:
     """All rows of one architecture."""
     kernel = boot(arch)
@@ -163,6 +179,9 @@ def measure(arch: str) -> list[Row]:
     rows.append(Row("bare kernel fault, delivery to return", f"{bare * 1e6:.1f} us", "", None))
     fault = _arena_fault(kernel)
     rows.append(Row("recovered arena fault", f"{fault * 1e6:.0f} us", "< 100 us", fault < 100e-6))
+    for profile in ("v7.0", "v7.1"):
+        rate = _schedules(arch, profile)
+        rows.append(Row(f"schedules of task-vma, {profile}", f"{rate:.0f}/s", ">= 300/s", rate >= 300))
     kcall = _kcall(kernel)
     rows.append(Row("kcall", f"{kcall * 1e6:.2f} us", "< 3 us", kcall < 3e-6))
     jit, interp = _engine_rate(kernel, "jit", JIT_ROUNDS), _engine_rate(kernel, "interp", INTERP_ROUNDS)
