@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
-from kernel_model.mm.mmap import do_mmap, do_munmap
+from kernel_model.mm.mmap import mmap_steps, munmap_steps
+from kernel_model.mm.mprotect import do_mprotect
 from kernel_model.mm.vma import MmStruct
+from kernel_model.sched.requests import Sleeping
 from kernel_model.sched.task import Task
 
 MADV_DONTNEED = 4
@@ -29,19 +31,19 @@ class MmSyscalls:
         return mm
 
     @kcall
-    def do_mmap(self, file: int, addr: int, length: int, prot: int, flags: int, pgoff: int) -> int:
+    def do_mmap(self, file: int, addr: int, length: int, prot: int, flags: int, pgoff: int) -> Sleeping:
         """unsigned long do_mmap(): the address of the new mapping or -errno; anonymous memory only (`file` is NULL)."""
-        return do_mmap(self._mm(), addr, length, prot, flags, None, pgoff)
+        return (yield from mmap_steps(self._mm(), addr, length, prot, flags, None, pgoff))
 
     @kcall
-    def do_vmi_munmap(self, start: int, length: int) -> int:
+    def do_vmi_munmap(self, start: int, length: int) -> Sleeping:
         """int do_vmi_munmap(unsigned long start, size_t len)"""
-        return do_munmap(self._mm(), start, length)
+        return (yield from munmap_steps(self._mm(), start, length))
 
     @kcall
-    def mprotect_range(self, start: int, length: int, prot: int) -> int:
+    def mprotect_range(self, start: int, length: int, prot: int) -> Sleeping:
         """do_mprotect_pkey() below its lock"""
-        raise NotModelledError("mprotect(2) is not modelled")
+        return (yield from do_mprotect(self._mm(), start, length, prot))
 
     @kcall
     def madvise_range(self, start: int, length: int, behavior: int) -> int:
