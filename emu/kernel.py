@@ -231,6 +231,9 @@ class Kernel:
 
     def _bind(self) -> None:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
+        self.rcu = Rcu(
+            lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view
+        )
         self._subsystems = [
             _MachineKcalls(self),
             *self.processes.subsystems(),
@@ -238,7 +241,7 @@ class Kernel:
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
             UnprovedKcalls(),
-            Rcu(lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view),
+            self.rcu,
             Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
                    self.machine.symbol("golden_file"), direct_hole),
             self.arch_boot.oops(),

@@ -182,18 +182,14 @@ def do_munmap(mm: MmStruct, addr: int, length: int) -> int:
 
 def munmap_steps(mm: MmStruct, addr: int, length: int) -> Sleeping:
     """do_vmi_munmap() with mmap_lock held for writing: 0 or -errno. Holes in the range are no error."""
-    gathered = yield from munmap_gather(mm, addr, length)
+    if addr & (PAGE_SIZE - 1) or addr > mm.task_size or length > mm.task_size - addr or not length:
+        return -_EINVAL
+    end = addr + ((length + PAGE_SIZE - 1) & -PAGE_SIZE)
+    gathered = yield from vms_gather_munmap_vmas(mm, addr, end)
     if isinstance(gathered, int):
         return gathered
     yield from vms_complete_munmap_vmas(mm, gathered)
     return 0
-
-
-def munmap_gather(mm: MmStruct, addr: int, length: int) -> Sleeping:
-    """The first half of do_vmi_munmap(): checks, and vms_gather_munmap_vmas()."""
-    if addr & (PAGE_SIZE - 1) or addr > mm.task_size or length > mm.task_size - addr or not length:
-        return -_EINVAL
-    return (yield from vms_gather_munmap_vmas(mm, addr, addr + ((length + PAGE_SIZE - 1) & -PAGE_SIZE)))
 
 
 def vms_gather_munmap_vmas(mm: MmStruct, start: int, end: int) -> Sleeping:
@@ -227,8 +223,18 @@ def vms_gather_munmap_vmas(mm: MmStruct, start: int, end: int) -> Sleeping:
 
 def vms_complete_munmap_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
     """Free pages and structs of VMAs that are out of the tree."""
+    clear_ptes(mm, gathered)
+    yield from remove_vmas(mm, gathered)
+
+
+def clear_ptes(mm: MmStruct, gathered: list[VmArea]) -> None:
+    """vms_clear_ptes()."""
     for vma in gathered:
         mm.zap_page_range(vma.vm_start, vma.vm_end - vma.vm_start)
+
+
+def remove_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
+    """remove_vma() of each."""
     for vma in gathered:
         yield from mm.close_vma(vma)
 

@@ -99,7 +99,9 @@ class MmStruct:
         self.detach: VmaHook = unlocked  # vma_mark_detached()
         self.free_vma: Callable[[int], Sleeping] = self._free_at_once  # vm_area_free() of a guest address
         self.by_addr: dict[int, VmArea] = {}
-        self.addr = objects.new("mm_struct", pgd=init_mm.phys_to_virt(self.tree.root))
+        self.addr = objects.new(
+            "mm_struct", pgd=init_mm.phys_to_virt(self.tree.root), task_size=self.task_size, mmap_base=self.mmap_base
+        )
         objects.init_mmap_lock(self.addr)
 
     @property
