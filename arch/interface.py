@@ -101,7 +101,15 @@ class PageTable(Protocol):
         ...
 
     def present(self, entry: int) -> bool:
-        """pte_present()."""
+        """pte_present(), without entries of PROT_NONE."""
+        ...
+
+    def mk_protnone(self, pa: int) -> int:
+        """PAGE_NONE: an entry that keeps the page at `pa` and that the CPU takes for empty."""
+        ...
+
+    def protnone(self, entry: int) -> bool:
+        """pte_protnone()."""
         ...
 
     def leaf(self, entry: int, shift: int) -> bool:
@@ -109,7 +117,7 @@ class PageTable(Protocol):
         ...
 
     def pa(self, entry: int) -> int:
-        """Physical address that the entry holds."""
+        """Physical address that the entry holds, one of PROT_NONE included."""
         ...
 
     def prot(self, entry: int) -> Prot:

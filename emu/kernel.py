@@ -245,6 +245,9 @@ class Kernel:
         )
         self.hung_tasks = HungTasks(self.system, self.types, self.oops, self.tasks.ppid)
         self.processes.sched.on_exit.append(self.lockdep.forget)
+        self.rcu = Rcu(
+            lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view
+        )
         self._subsystems = [
             _MachineKcalls(self),
             *self.processes.subsystems(),
@@ -252,7 +255,7 @@ class Kernel:
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
             self.lockdep,
-            Rcu(lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view),
+            self.rcu,
             Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
                    self.machine.symbol("golden_file"), direct_hole),
             self.oops,

@@ -77,13 +77,7 @@ def copying(kernel, engine, buffer, user):
 def test_a_page_that_is_not_there_is_faulted_in_below_the_program(kernel, engine):
     buffer = kernel.slab.kzalloc(8)
     faults = []
-    handle = kernel.faults.handle_mm_fault
-
-    def counting(*args, **kw):
-        faults.append(args)
-        return handle(*args, **kw)
-
-    kernel.faults.handle_mm_fault = counting
+    kernel.machine.on_kcall = lambda name, args: faults.append(args) if name == "__handle_mm_fault" else None
     try:
         kernel.space.write_u64(buffer, 1)
         assert run(kernel, copying(kernel, engine, buffer, WHERE)) == 0
@@ -94,7 +88,7 @@ def test_a_page_that_is_not_there_is_faulted_in_below_the_program(kernel, engine
         assert kernel.space.read(buffer, 8) == b"12345678"
         assert len(faults) < 2 * absent, "the page that is there is not faulted in"
     finally:
-        del kernel.faults.handle_mm_fault
+        kernel.machine.on_kcall = None
 
 
 @pytest.mark.parametrize("engine", ["jit", "interp"])
