@@ -127,20 +127,20 @@ class VmaTree:
 
     def highest_hole(self, low: int, high: int, length: int, guard: int) -> int | None:
         """Highest address in [low, high - length] with `length` free bytes, `guard` more below a stack that grows."""
-        last = bisect_right(self._firsts, high - 1) - 1
-        for r in range(last, -1, -1):
+        for r in range(bisect_right(self._firsts, high - 1) - 1, -1, -1):
             run = self._runs[r]
-            top = self._runs[r + 1].vmas[0] if r + 1 < len(self._runs) else None
-            if r != last and self._gap(r) < length and not (top and top.vm_start - run.vmas[-1].vm_end >= length):
-                continue
-            for i in range(bisect_right(run.starts, high - 1) - 1, -1, -1):
-                above = run.vmas[i + 1] if i + 1 < len(run.vmas) else top
-                upper = high if above is None else min(high, above.usable_below(guard))
-                where = upper - length
+            following = self._runs[r + 1].vmas[0] if r + 1 < len(self._runs) else None
+            i = top = bisect_right(run.starts, high - 1) - 1
+            while i >= 0:
+                above = run.vmas[i + 1] if i + 1 < len(run.vmas) else following
+                where = (high if above is None else min(high, above.usable_below(guard))) - length
                 if where < low:
                     return None
                 if where >= run.vmas[i].vm_end:
                     return where
+                if i == top and self._gap(r) < length:
+                    break  # what is left of this run lies below its VMAs
+                i -= 1
         first = self._runs[0].vmas[0].usable_below(guard) if self._runs else high
         where = min(first, high) - length
         return where if where >= low else None
