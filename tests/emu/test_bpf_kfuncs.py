@@ -1,5 +1,7 @@
 """Kernel functions that programs call run in the guest: strings from user space, interrupts off and on again."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import emu
@@ -71,6 +73,31 @@ def test_interrupts_are_off_in_between(kernel):
     flag = 0x200 if kernel.arch.name == "x86_64" else 0x80  # EFLAGS.IF is set where DAIF.I is clear
     was, then = (kernel.space.read_u64(word) & flag for word in (first, second))
     assert was != then and (was == flag) == (kernel.arch.name == "x86_64")
+
+
+def offset(kernel, struct, member):
+    btf = kernel.types.btf
+    return btf.find_member(btf.find(struct), member).bit_offset // 8
+
+
+@pytest.mark.parametrize("engine", ["jit", "interp"])
+def test_untrusted_pointers_are_followed_with_loads_that_may_fail(kernel, engine):
+    """task->mm->pgd is there, and below the parent of a task without one everything reads as 0."""
+    def follow(*path):
+        """Whether a program finds a pointer that loads one from the current task, then from what it got, ..."""
+        insns = [Insn(CALL, imm=158)]
+        insns += [Insn(bpf.BPF_LDX | bpf.BPF_MEM | bpf.BPF_DW, 0, 0, offset(kernel, *step)) for step in path]
+        insns += [Insn(0xBF, 1, 0), Insn(0xB7), Insn(bpf.BPF_JMP | bpf.BPF_JEQ, 1, 0, 1, 0),
+                  Insn(0xB7, 0, 0, 0, 1), EXIT]
+        spec = ProgSpec("p", "syscall", ProgType.SYSCALL, insns, sleepable=True, license="GPL", subprogs=[("p", 0)])
+        prog = kernel.load_prog(spec, SimpleNamespace(btf=None), [], engine)
+        result = kernel.run(prog)
+        assert not result.oops
+        return bool(result.retval)
+
+    assert follow(("task_struct", "mm"), ("mm_struct", "pgd"))
+    nobody = [("task_struct", "real_parent")] * 4
+    assert not follow(*nobody, ("task_struct", "mm"), ("mm_struct", "pgd"))
 
 
 def test_getpgid_of_the_caller_only(kernel):

@@ -15,6 +15,7 @@ from kernel_model.bpf.verifier.alu import assign_scalar_id
 from kernel_model.bpf.verifier.bounds import s64
 from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.bpf.verifier.state import (
+    SPECIAL_SLOTS,
     STACK_INVALID,
     STACK_MISC,
     STACK_SPILL,
@@ -103,9 +104,9 @@ def write(env: Env, regno: int, off: int, size: int, value: int | None) -> None:
 
 def _scrub(slot: Slot, at: int, size: int, kind: int) -> None:
     """Bytes of a slot that a plain store overwrites; what was spilled there is no register any more."""
-    if slot.kinds[7] == STACK_SPILL or any(k not in (STACK_INVALID, STACK_MISC, STACK_ZERO) for k in slot.kinds):
+    if slot.kinds[7] in SPECIAL_SLOTS:
         for i in range(8):
-            if slot.kinds[i] not in (STACK_INVALID, STACK_ZERO):
+            if slot.kinds[i] != STACK_INVALID:
                 slot.kinds[i] = STACK_MISC
     slot.spilled.mark_not_init()
     first = (-at - 1) % 8

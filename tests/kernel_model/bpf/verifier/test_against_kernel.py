@@ -79,4 +79,4 @@ def test_random_programs_get_the_kernels_verdict() -> None:
         same += got == want
         accepted += not want[0]
     assert accepted > 40, "programs of which none passes compare nothing"
-    assert same >= 380, f"level 2 logs are equal for {same} of 400"
+    assert same >= 398, f"level 2 logs are equal for {same} of 400"
