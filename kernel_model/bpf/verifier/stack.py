@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arch import bpf_isa as isa
-from kernel_model.bpf.verifier import precision, stack_var, tnum
+from kernel_model.bpf.verifier import precision, stack_var
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.alu import assign_scalar_id
 from kernel_model.bpf.verifier.bounds import s64
 from kernel_model.bpf.verifier.regs import Reg
+from kernel_model.bpf.verifier.stack_bounds import MAX_BPF_STACK, READABLE, check_alignment, reserve
 from kernel_model.bpf.verifier.state import (
     SPECIAL_SLOTS,
     STACK_INVALID,
@@ -28,21 +29,11 @@ from kernel_model.bpf.verifier.state import (
 if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
 
-MAX_BPF_STACK = 512
-READABLE = (STACK_INVALID, STACK_MISC, STACK_ZERO, STACK_SPILL)
 
 
 def offset(reg: Reg, off: int) -> int:
     """Distance from the frame pointer of an access through `reg`, which has a constant offset."""
     return off + reg.off + s64(reg.var_off.value)
-
-
-def check_alignment(env: Env, reg: Reg, off: int, size: int) -> None:
-    """check_generic_ptr_alignment() of the stack: every offset that the access may have is a multiple of its size."""
-    at = tnum.add(reg.var_off, tnum.const((reg.off + off) & R.U64_MAX))
-    if (at.value | at.mask) & (size - 1):
-        where = str(reg.var_off) if reg.var_off.mask else f"{reg.var_off.value:#x}" if reg.var_off.value else "0"
-        env.access(f"misaligned stack access off {where}+{reg.off}+{off} size {size}")
 
 
 def check_bounds(env: Env, regno: int, reg: Reg, at: int, size: int, write: bool) -> Frame:
@@ -51,15 +42,6 @@ def check_bounds(env: Env, regno: int, reg: Reg, at: int, size: int, write: bool
         what = "write to" if write else "read from"
         env.access(f"invalid {what} stack R{regno} off={at} size={size}")
     return reserve(env, reg, -at)
-
-
-def reserve(env: Env, reg: Reg, depth: int) -> Frame:
-    """grow_stack_state(): the frame that `reg` points into, at least `depth` bytes deep."""
-    frame = env.func(reg)
-    frame.grow((depth + 7) // 8)
-    sub = env.subprogs[frame.subprogno]
-    sub.stack_depth = max(sub.stack_depth, depth)
-    return frame
 
 
 def _save(frame: Frame, spi: int, reg: Reg, size: int) -> None:

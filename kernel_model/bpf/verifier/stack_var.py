@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arch import bpf_isa as isa
-from kernel_model.bpf.verifier import precision, stack
+from kernel_model.bpf.verifier import precision
 from kernel_model.bpf.verifier.regs import Reg
+from kernel_model.bpf.verifier.stack_bounds import MAX_BPF_STACK, READABLE, reserve
 from kernel_model.bpf.verifier.state import STACK_MISC, STACK_SPILL, STACK_ZERO, Frame
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ def check_bounds(env: Env, regno: int, reg: Reg, off: int, size: int, write: boo
     if reg.smax >= BPF_MAX_VAR_OFF or reg.smin <= -BPF_MAX_VAR_OFF:
         env.access(f"invalid unbounded variable-offset {what} stack R{regno}")
     low, high = reg.smin + reg.off + off, reg.smax + reg.off + off + size
-    if low < -stack.MAX_BPF_STACK or low > -1 or high > 0:
+    if low < -MAX_BPF_STACK or low > -1 or high > 0:
         text = f"invalid variable-offset {what} stack R{regno} var_off={reg.var_off} off={reg.off + off} size={size}"
-        if -stack.MAX_BPF_STACK <= low <= -1:
+        if -MAX_BPF_STACK <= low <= -1:
             env.inval(text)
         env.access(text)
-    return stack.reserve(env, reg, -low)
+    return reserve(env, reg, -low)
 
 
 def read(env: Env, regno: int, off: int, size: int, dst: int) -> None:
@@ -40,7 +41,7 @@ def read(env: Env, regno: int, off: int, size: int, dst: int) -> None:
     low, high = base.smin + base.off + off, base.smax + base.off + off + size
     for byte in range(low, high):
         spi = (-byte - 1) // 8
-        if frame.stack[spi].kinds[(-byte - 1) % 8] not in stack.READABLE:
+        if frame.stack[spi].kinds[(-byte - 1) % 8] not in READABLE:
             env.access(f"invalid read from stack R{regno} var_off {base.var_off}+{byte - low} size {size}")
         env.liveness.mark_read(frame.frameno, env.insn_idx, 1 << spi)
     target = env.regs[dst]
@@ -55,7 +56,7 @@ def read(env: Env, regno: int, off: int, size: int, dst: int) -> None:
 
 
 def write(env: Env, regno: int, off: int, size: int, value: int | None) -> None:
-    """A store of register `value`, or of an immediate or unknown bytes where it is None: all of the range may change."""
+    """A store of register `value`, of an immediate or unknown bytes where it is None: any of the range may change."""
     base, insn = env.regs[regno], env.insn
     frame = check_bounds(env, regno, base, off, size, True)
     reg = env.regs[value] if value is not None else None
