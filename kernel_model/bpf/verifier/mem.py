@@ -208,7 +208,9 @@ def _read_modify_write(env: Env, insn: Insn, size: int) -> int:
     loaded = isa.R0 if insn.imm == isa.BPF_CMPXCHG else insn.src
     if kind == R.PTR_TO_STACK:
         stack.helper_access(env, insn.dst, 0, False)
-        at = stack.offset(env, insn.dst, dst, insn.off)
+        if dst.var_off.mask:
+            env.not_modelled(f"R{insn.dst}: atomic access to the stack at a variable offset")
+        at = stack.offset(dst, insn.off)
         frame = stack.check_bounds(env, insn.dst, dst, at, size, True)
         env.liveness.mark_read(frame.frameno, env.insn_idx, 1 << (-at - 1) // 8)
         access(env, insn.dst, insn.off, size, True, None)
