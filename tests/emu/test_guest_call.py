@@ -11,21 +11,6 @@ def kernel(request):
     return emu.boot(arch=request.param)
 
 
-@pytest.fixture
-def replaced(kernel):
-    """replaced(name, function) implements a kcall differently for one test."""
-    machine = kernel.machine
-    before = list(machine._kcalls)
-
-    def replace(name, function):
-        table = list(machine._kcalls)
-        table[machine._names.index(name)] = function
-        machine._kcalls = table
-
-    yield replace
-    machine._kcalls = before
-
-
 def test_text_that_is_returned_to_may_run_for_others(kernel, replaced):
     """strncmp's first instruction is where strcmp returns to, and strncmp is called as well, in all threads."""
     text = kernel.slab.kzalloc(32)

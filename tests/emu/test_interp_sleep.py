@@ -25,21 +25,6 @@ def kernel(request):
     return emu.boot(arch=request.param)
 
 
-@pytest.fixture
-def replaced(kernel):
-    """replaced(name, function) implements a kcall differently for one test."""
-    machine = kernel.machine
-    before = list(machine._kcalls)
-
-    def replace(name, function):
-        table = list(machine._kcalls)
-        table[machine._names.index(name)] = function
-        machine._kcalls = table
-
-    yield replace
-    machine._kcalls = before
-
-
 def mov(dst, value):
     return [Insn(bpf.LD_IMM64, dst, 0, 0, bpf.s32(value)), Insn(0, imm=bpf.s32(value >> 32))]
 

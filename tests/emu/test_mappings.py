@@ -1,22 +1,11 @@
 """Threads that change an address space while others fault in it, under schedules that an oracle chooses."""
 
-import random
-
 import pytest
 
 import emu
+from emu.explore.oracles import RandomWalk
 from kernel_model.mm import syscalls
 from kernel_model.sched.requests import GuestCall
-
-
-class Dice:
-    """Chooses at random, from a seed."""
-
-    def __init__(self, seed):
-        self._random = random.Random(seed)
-
-    def choose(self, options, current, kind):
-        return self._random.randrange(len(options))
 
 
 @pytest.fixture(scope="module", params=["x86_64", "arm64"])
@@ -32,7 +21,7 @@ def run(kernel):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_is_lost_and_nothing_leaks(kernel, seed):
-    kernel.processes.sched.oracle = Dice(seed)
+    kernel.processes.sched.oracle = RandomWalk(seed)
     free, live = kernel.init_mm.pages.nr_free, len(kernel.slab.live())
     result = run(kernel)
     assert (result.exit_code, result.signal, result.dmesg) == (0, None, "")
