@@ -101,7 +101,15 @@ class PageTable(Protocol):
         ...
 
     def present(self, entry: int) -> bool:
-        """pte_present()."""
+        """pte_present(), without entries of PROT_NONE."""
+        ...
+
+    def mk_protnone(self, pa: int) -> int:
+        """PAGE_NONE: an entry that keeps the page at `pa` and that the CPU takes for empty."""
+        ...
+
+    def protnone(self, entry: int) -> bool:
+        """pte_protnone()."""
         ...
 
     def leaf(self, entry: int, shift: int) -> bool:
@@ -109,7 +117,7 @@ class PageTable(Protocol):
         ...
 
     def pa(self, entry: int) -> int:
-        """Physical address that the entry holds."""
+        """Physical address that the entry holds, one of PROT_NONE included."""
         ...
 
     def prot(self, entry: int) -> Prot:
@@ -176,6 +184,46 @@ class BpfJit(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class TrampolineProg:
+    """One program that a trampoline calls. Addresses are guest virtual."""
+
+    address: int  # struct bpf_prog
+    bpf_func: int
+    insnsi: int  # its instructions where it is interpreted, else 0
+    enter: int  # the functions before and after it
+    exit: int
+    cookie: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrampolineRequest:
+    """A trampoline for the entry of a function with `nr_args` arguments in registers."""
+
+    base: int  # guest VA of its first byte
+    nr_args: int
+    progs: Sequence[TrampolineProg]  # in the order in which they run
+
+
+class BpfTrampoline(Protocol):
+    """The architecture's trampolines and the function entries that call them."""
+
+    MAX_ARGS: int  # arguments that are passed in registers
+    SITE_OFFSET: int  # from the start of a function to the instruction that is changed
+
+    def entry(self) -> bytes:
+        """What a traceable function begins with while nothing is attached."""
+        ...
+
+    def site(self, at: int, target: int | None) -> bytes:
+        """The instruction at `at` that calls `target`, or does nothing (None). ValueError: out of reach."""
+        ...
+
+    def prepare(self, request: TrampolineRequest) -> bytes:
+        """Machine code of a trampoline; its length does not depend on the base."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Arch:
     """One architecture. Its modules traps, abi, oops and unwind are reached by import: their names are the same."""
 
@@ -188,4 +236,10 @@ class Arch:
     def jit(self) -> BpfJit:
         """The architecture's BPF JIT, imported when first asked for."""
         found: BpfJit = importlib.import_module(f"arch.{self.name}.bpf_jit").JIT
+        return found
+
+    @property
+    def trampoline(self) -> BpfTrampoline:
+        """The architecture's BPF trampolines, imported when first asked for."""
+        found: BpfTrampoline = importlib.import_module(f"arch.{self.name}.bpf_trampoline").TRAMPOLINE
         return found

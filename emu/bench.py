@@ -19,12 +19,15 @@ from emu.kernel import Kernel, boot
 from kernel_model.bpf.fixups import Function, Slot
 from kernel_model.bpf.prog import Prog, Verdict, kfunc_ids
 from kernel_model.bpf.program import BPF_F_MMAPABLE, MapSpec, MapType, ProgSpec, ProgType
+from kernel_model.mm.mmap import mm_get_unmapped_area
+from kernel_model.mm.vma import MmStruct, VmArea
 
 ARENA_START = 1 << 44
 PAGES = 64  # arena pages that are touched for the first time
 KCALLS = 20_000
 JIT_ROUNDS, INTERP_ROUNDS = 40_000_000, 30_000
 ROUNDS = 3
+VMA_ROUNDS = 1_000
 FAULT_ROUNDS = 8  # the first one also translates the handlers' code
 _EXIT = Insn(bpf.BPF_JMP | bpf.BPF_EXIT)
 _CALL = bpf.BPF_JMP | bpf.BPF_CALL
@@ -150,6 +153,50 @@ def _arena_fault(kernel: Kernel) -> float:
     return min(times)
 
 
+def _schedules(arch: str, profile: str, count: int = 300) -> float:
+    """Schedules of scenario task-vma in a second, of all strategies, each from exec() to the last page given back."""
+    from emu.explore.oracles import STRATEGIES
+    from emu.scenarios.task_vma import Experiment
+
+    experiment = Experiment(arch, profile)
+    experiment(experiment.oracle("default", 0))
+    strategies = list(STRATEGIES.values())
+
+    def many() -> None:
+        for seed in range(count):
+            experiment(strategies[seed % len(strategies)](seed))
+
+    return count / _best(many, 2)
+
+
+def _vmas(kernel: Kernel, count: int) -> tuple[float, float, float]:
+    """Seconds to find a VMA by address, to look for a hole that is only below all of them, and to put one in and take
+    it out again, in an address space of `count` VMAs of one page with holes of one page between them."""
+    mm = MmStruct(kernel.init_mm, kernel.objects, "bench")
+    top = mm.mmap_base
+    for i in range(count):
+        mm.holes.insert(VmArea(mm, top - (2 * i + 1) * 4096, top - 2 * i * 4096, 0))
+    step = max(count // VMA_ROUNDS, 1)
+    places = [top - 2 * (i * step % count) * 4096 - 4096 for i in range(VMA_ROUNDS)]
+
+    def find() -> None:
+        for place in places:
+            mm.find_vma(place)
+
+    def hole() -> None:
+        for _ in range(VMA_ROUNDS // 10):
+            mm_get_unmapped_area(mm, 0, 8192, 0)
+
+    def insert() -> None:
+        for place in places:
+            new = VmArea(mm, place - 4096, place, 0)
+            mm.holes.insert(new)
+            mm_get_unmapped_area(mm, 0, 4096, 0)
+            mm.holes.remove(new)
+
+    return _best(find) / VMA_ROUNDS, _best(hole) / (VMA_ROUNDS // 10), _best(insert) / VMA_ROUNDS
+
+
 def measure(arch: str) -> list[Row]:
     """All rows of one architecture."""
     kernel = boot(arch)
@@ -163,12 +210,19 @@ def measure(arch: str) -> list[Row]:
     rows.append(Row("bare kernel fault, delivery to return", f"{bare * 1e6:.1f} us", "", None))
     fault = _arena_fault(kernel)
     rows.append(Row("recovered arena fault", f"{fault * 1e6:.0f} us", "< 100 us", fault < 100e-6))
+    for profile in ("v7.0", "v7.1"):
+        rate = _schedules(arch, profile)
+        rows.append(Row(f"schedules of task-vma, {profile}", f"{rate:.0f}/s", ">= 300/s", rate >= 300))
     kcall = _kcall(kernel)
     rows.append(Row("kcall", f"{kcall * 1e6:.2f} us", "< 3 us", kcall < 3e-6))
     jit, interp = _engine_rate(kernel, "jit", JIT_ROUNDS), _engine_rate(kernel, "interp", INTERP_ROUNDS)
     goal, met = ("> 500 M/s", jit > 500e6) if arch == "x86_64" else ("", None)
     rows.append(Row("JITed BPF instructions", f"{jit / 1e6:.0f} M/s", goal, met))
     rows.append(Row("JIT over interpreter", f"{jit / interp:.0f}x", "> 100x", jit > 100 * interp))
+    for count in (10, 1_000, 100_000):
+        found, hole, inserted = _vmas(kernel, count)
+        value = f"{found * 1e6:.1f}, {hole * 1e6:.0f}, {inserted * 1e6:.0f} us"
+        rows.append(Row(f"{count} VMAs: find, hole, map and unmap", value, "", None))
     return rows
 
 
@@ -178,7 +232,7 @@ def main() -> int:
         print(arch)
         for row in measure(arch):
             mark = "" if row.met is None else ("ok" if row.met else "MISSED")
-            print(f"  {row.what:<42}{row.value:>12}   {row.goal:<10} {mark}".rstrip())
+            print(f"  {row.what:<42}{row.value:>18}   {row.goal:<10} {mark}".rstrip())
     return 0
 
 

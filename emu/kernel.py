@@ -23,6 +23,7 @@ from emu.machine import NR_CPUS, Machine
 from emu.processes import Processes, UserResult
 from kernel_model import profiles
 from kernel_model.bpf.arena import ArenaMap
+from kernel_model.bpf.attach import Attachments, Link
 from kernel_model.bpf.core import Bpf
 from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.maps.base import Map
@@ -252,6 +253,9 @@ class Kernel:
         )
         self.hung_tasks = HungTasks(self.system, self.types, self.oops, self.tasks.ppid)
         self.processes.sched.on_exit.append(self.lockdep.forget)
+        self.rcu = Rcu(
+            lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view
+        )
         self._subsystems = [
             _MachineKcalls(self),
             *self.processes.subsystems(),
@@ -259,7 +263,7 @@ class Kernel:
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
             Signals(self.clock.read),
             self.lockdep,
-            Rcu(lambda: [task.view for task in self.tasks.by_address.values()], lambda: self.current_task().view),
+            self.rcu,
             self._golden,
             self.kthreads,
             Sysrq(self.console, lambda: self.processes.sched.run_list, self.tasks.ppid, self.oops),
@@ -277,6 +281,7 @@ class Kernel:
         self.space.write_u64(self.machine.symbol("bpf_jit_start"), start)
         self.space.write_u64(self.machine.symbol("bpf_jit_end"), self.jit_window[1])
         self.programs = ProgLoader(self, self.bpf, self.jit_window)
+        self.attachments = Attachments(self, self.jit_window)
         return self.bpf.subsystems()
 
     @property
@@ -393,6 +398,14 @@ class Kernel:
 
         verdict = verify(spec, maps, obj.btf, self.types.btf, self.profile, log_level, self.arch.name)
         return self.programs.load(spec, maps, verdict, self.types.btf, engine)
+
+    def attach(self, prog: Prog) -> Link:
+        """Attach a program to what its SEC() names: a function's entry (fentry) or a tracepoint (raw_tp, tp_btf).
+
+        It runs until the link's detach(), or as long as the `with` block of the link. Raises KernelErrno or
+        NotModelledError.
+        """
+        return self.attachments.attach(prog)
 
     def run(self, prog: Prog, *, cpu: int = 0, comm: str = "arena_run") -> RunResult:
         """bpf(BPF_PROG_TEST_RUN) from a user process that has the program's arena mapped."""

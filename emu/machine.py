@@ -47,6 +47,8 @@ class Machine:
         self.calls = 0  # how many of them are call()s
         self.sleeping: Callable[[str, Any], bool] = lambda name, generator: False
         self.returned: Callable[[], None] = lambda: None
+        self.returning: Callable[[int, int], bool] = lambda address, sp: False
+        self._watched: set[int] = set()
         self.budget = 0  # instructions that one run() may execute, 0: no limit
         self._finished = False
         self.watchdog_seconds = WATCHDOG_SECONDS
@@ -105,8 +107,27 @@ class Machine:
                 cpu.flush_code()
         return address
 
+    def watch_return(self, address: int) -> None:
+        """Let a CPU that comes by `address` ask `returning` whether a function that a kcall asked for ends there."""
+        if address in self._watched:
+            return
+        self._watched.add(address)
+        for cpu in self.cpus:
+            cpu.engine.hook_address(address, self._watch_hook(cpu, address))
+            cpu.engine.remove_code(address, address + 4)  # code translated before does not know the hook
+
+    def _watch_hook(self, cpu: Any, address: int) -> Callable[[], None]:
+        returned = self._return_hook(cpu)
+
+        def passing() -> None:
+            self.current_cpu = cpu.number
+            if not self.calls and self.returning(address, cpu.sp):
+                returned()
+
+        return passing
+
     def take_return(self) -> bool:
-        """Whether a guest function has returned to `guest_call_return` since this was asked."""
+        """Whether a guest function that a kcall asked for has returned since this was asked."""
         finished, self._finished = self._finished, False
         return finished
 
@@ -153,8 +174,11 @@ class Machine:
     def enter_call(
         self, cpu: Any, function: str | int, args: Sequence[int], base: int, *, return_address: int | None = None,
         frame_pointer: int = 0, frames: Sequence[int] = (),
-    ) -> None:
-        """Registers and stack of a call of a guest function, below stack address `base`; see `call`."""
+    ) -> int:
+        """Registers and stack of a call of a guest function, below stack address `base`; see `call`.
+
+        The stack pointer that the function has when it has returned.
+        """
         target = self.symbol(function) if isinstance(function, str) else function
         sp = (base - CALL_RED_ZONE) & ~15
         for address in frames:
@@ -162,8 +186,9 @@ class Machine:
             self.space.write_u64(sp, frame_pointer)
             self.space.write_u64(sp + 8, address)
             frame_pointer = sp
-        sp = cpu.push_return(sp, self.symbol("guest_call_return") if return_address is None else return_address)
-        cpu.enter_kernel(target, sp, args, fp=frame_pointer)
+        entry_sp = cpu.push_return(sp, self.symbol("guest_call_return") if return_address is None else return_address)
+        cpu.enter_kernel(target, entry_sp, args, fp=frame_pointer)
+        return sp
 
     def _run_to_return(self, cpu: Any, until: int) -> None:
         self._finished = False

@@ -17,10 +17,11 @@ from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap,
 from kernel_model.mm.signals import SigInfo
 from kernel_model.mm.syscalls import MmSyscalls
 from kernel_model.mm.uaccess import UserSpace
-from kernel_model.mm.vma import MmStruct
+from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.sched.core import Scheduler
 from kernel_model.sched.fork import Fork
 from kernel_model.sched.futex import Futexes
+from kernel_model.sched.requests import GuestCall, Sleeping
 from kernel_model.sched.task import Task, TaskExit, Tasks
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Processes:
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
+        self._bind_locks(mm)
         task = self.tasks.create(comm or program, mm, pid)
         if kernel.lockdep.configured:
             self._note_mmap(task, mm)
@@ -120,6 +122,27 @@ class Processes:
                 self._kernel.machine.call(function, mm.addr)
         finally:
             self.switch(cpu, before)
+
+    def _bind_locks(self, mm: MmStruct) -> None:
+        """From now on other threads may hold VMAs of `mm` for reading: who changes one waits for them."""
+        rcu = self._kernel.rcu
+
+        def start_write(vma: VmArea) -> Sleeping:
+            yield GuestCall("vma_start_write", vma.addr)
+
+        def detach(vma: VmArea) -> Sleeping:
+            yield GuestCall("vma_mark_detached", vma.addr)
+
+        def free_vma(addr: int) -> Sleeping:
+            def done() -> Sleeping:
+                mm.objects.free(addr)
+                return
+                yield
+
+            rcu.start(done)
+            yield from rcu.poll()
+
+        mm.start_write, mm.detach, mm.free_vma = start_write, detach, free_vma
 
     def start_user(self, task: Task, image: Image, cpu: int = 0) -> None:
         """Let a process begin at its program's `_start`."""

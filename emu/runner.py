@@ -39,6 +39,7 @@ class Runner:
         self._sleeping_kcalls = 0
         machine.sleeping = self._begin
         machine.returned = self._returned
+        machine.returning = self._returning
 
     # -- kcalls that may sleep: called from the gate, inside the engine's hook ---------------------------------------
 
@@ -57,14 +58,15 @@ class Runner:
         return self._advance(task)
 
     def _run_through(self, name: str, generator: Sleeping) -> int:
-        value = None
+        value, frame_pointer = None, self._machine.kcall_frame_pointer
         while True:
             try:
                 request = generator.send(value)
             except StopIteration as done:
                 return as_result(done.value)
             if isinstance(request, GuestCall):
-                value = self._machine.call(request.function, *request.arguments)
+                value = self._machine.call(request.function, *request.arguments, return_address=request.return_address,
+                                           frame_pointer=frame_pointer, frames=request.frames)
             elif isinstance(request, Point):
                 value = None
             else:
@@ -99,6 +101,11 @@ class Runner:
         """A guest function that a kcall asked for has returned: the engine stops, see `_continue`."""
         task = self._current()
         self._sched.chosen = task
+
+    def _returning(self, address: int, sp: int) -> bool:
+        """Whether a CPU that comes by `address` there returns from a function that its task's kcall asked for."""
+        frames = self._current().frames
+        return bool(frames) and frames[-1].saved is not None and frames[-1].returns == (address, sp)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -178,9 +185,14 @@ class Runner:
             if frame.call is not None:
                 call, frame.call = frame.call, None
                 frame.saved = cpu.engine.snapshot()
-                back = self._machine.kcall_return(frame.name)
-                self._machine.enter_call(cpu, call.function, call.arguments, cpu.sp, return_address=back,
-                                         frame_pointer=frame.frame_pointer)
+                back = call.return_address
+                if back is None:
+                    back = self._machine.kcall_return(frame.name)
+                else:
+                    self._machine.watch_return(back)
+                sp = self._machine.enter_call(cpu, call.function, call.arguments, cpu.sp, frames=call.frames,
+                                              return_address=back, frame_pointer=frame.frame_pointer)
+                frame.returns = back, sp
                 return int(cpu.ip)
             if self._advance(task):
                 return self._after_trap

@@ -74,6 +74,7 @@ def undefined(objects: list[Path]) -> list[str]:
                 if symbol.name and symbol["st_info"]["bind"] != "STB_LOCAL":
                     (needed if symbol["st_shndx"] == "SHN_UNDEF" else defined).add(symbol.name)
     script = {"__start___ex_table", "__stop___ex_table", "__start___bug_table", "__stop___bug_table",
+              "__start_mcount_loc", "__stop_mcount_loc",
               "__per_cpu_start", "__per_cpu_end", "_text", "_etext", "_end"}
     return sorted(needed - defined - script)
 

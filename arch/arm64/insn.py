@@ -244,6 +244,11 @@ def branch(offset: int) -> int:
     return 0x14000000 | _displacement(offset, 26)
 
 
+def branch_link(offset: int) -> int:
+    """bl"""
+    return 0x94000000 | _displacement(offset, 26)
+
+
 def branch_cond(cond: int, offset: int) -> int:
     """b.cond"""
     return 0x54000000 | _displacement(offset, 19) << 5 | cond
@@ -257,3 +262,8 @@ def cbz(sf: int, rt: int, offset: int) -> int:
 def blr(rn: int) -> int:
     """Call the function at rn."""
     return 0xD63F0000 | rn << 5
+
+
+def ret(rn: int) -> int:
+    """Return to the address in rn."""
+    return 0xD65F0000 | rn << 5

@@ -145,6 +145,14 @@ class Arm64PageTable:
         """pte_present(), without the software PROT_NONE encoding."""
         return bool(entry & _VALID)
 
+    def mk_protnone(self, pa: int) -> int:
+        """PAGE_NONE: PTE_PRESENT_INVALID (the bit of nG) without VALID."""
+        return pa | _TYPE_TABLE | _AF | _SHARED | _RDONLY | _NG | _PXN | _UXN
+
+    def protnone(self, entry: int) -> bool:
+        """pte_present_invalid(): of PROT_NONE."""
+        return entry & (_NG | _VALID) == _NG
+
     def leaf(self, entry: int, shift: int) -> bool:
         """True where a present entry at this level maps memory instead of pointing to a table."""
         return shift == PAGE_SHIFT or not entry & _TYPE_TABLE

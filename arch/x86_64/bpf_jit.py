@@ -66,7 +66,7 @@ def _imm8(value: int) -> bool:
     return -128 <= value <= 127
 
 
-class _Assembler:
+class Assembler:
     """Bytes of one pass; registers are hardware numbers, `w` is REX.W."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class _Pass:
 
     def __init__(self, request: JitRequest, offsets: list[int]) -> None:
         self.request = request
-        self.a = _Assembler()
+        self.a = Assembler()
         self.before = offsets
         self.offsets: list[int] = []
         self.extable: list[ExtableEntry] = []
@@ -418,9 +418,9 @@ class _Pass:
     def _probe(self, form: tuple[bytes, bytes, int], dst: int, src: int, off: int) -> None:
         """A load that may not reach user space: addresses outside the kernel's give 0 without an access."""
         a = self.a
-        load = _Assembler()
+        load = Assembler()
         load.mem(form, dst, src, off)
-        clear = _Assembler()
+        clear = Assembler()
         clear.rr(b"\x31", dst, dst, 0)
         clear.raw(0xEB, len(load.out))
         a.mov_imm64(R10, VSYSCALL_ADDR)

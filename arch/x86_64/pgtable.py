@@ -126,13 +126,22 @@ class X86PageTable:
         """pte_present()."""
         return bool(entry & _PAGE_PRESENT)
 
+    def mk_protnone(self, pa: int) -> int:
+        """PAGE_NONE. The frame number is inverted, so that speculation after the fault reads no real memory
+        (pgtable-invert.h, L1TF)."""
+        return (~pa & _PFN_MASK) | _PAGE_GLOBAL | _PAGE_ACCESSED
+
+    def protnone(self, entry: int) -> bool:
+        """pte_protnone()."""
+        return entry & (_PAGE_GLOBAL | _PAGE_PRESENT) == _PAGE_GLOBAL
+
     def leaf(self, entry: int, shift: int) -> bool:
         """True where a present entry at this level maps memory instead of pointing to a table."""
         return shift == PAGE_SHIFT or bool(entry & _PAGE_PSE)
 
     def pa(self, entry: int) -> int:
         """Physical address that the entry holds (pte_pfn() << PAGE_SHIFT)."""
-        return entry & _PFN_MASK
+        return (~entry if self.protnone(entry) else entry) & _PFN_MASK
 
     def prot(self, entry: int) -> Prot:
         """What a leaf entry allows by itself."""

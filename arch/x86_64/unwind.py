@@ -15,6 +15,8 @@ from arch.x86_64.oops import PT_REGS_FIELDS, PT_REGS_SIZE, ReadCode, Regs, Symbo
 
 ReadWord = Callable[[int], int | None]  # 8-byte aligned kernel address -> value, None where unmapped
 
+_ENTRY_CALL = 5  # length of the call that a traced function begins with
+_NOP5 = bytes.fromhex("0f1f440000")
 _MOV_RBP_RSP = bytes.fromhex("554889e5")
 
 
@@ -69,6 +71,10 @@ def unwind(
         if address is None or not is_text(address):
             return
         entry: Regs | None = None
+        if function_offset(address) == _ENTRY_CALL and read_code(address - _ENTRY_CALL, 1) == b"\xe8":
+            yield Frame(address, slot)  # a traced function calls its trampoline before it has a frame
+            slot += 8
+            continue
         if bp & 1:
             entry = read_regs(read, bp & ~1)
         elif bp == 0 and user_regs_at is not None:
@@ -104,16 +110,22 @@ def _first_frame(
     if not is_text(regs.ip):
         return None
     offset = function_offset(regs.ip)
-    if offset is not None and offset <= 4:
-        code = read_code(regs.ip - offset, 4)
+    if offset is not None and offset <= _ENTRY_CALL + 4:
+        if _is_entry(read_code(regs.ip - offset, _ENTRY_CALL)):
+            offset = max(offset - _ENTRY_CALL, 0)  # a function that can be traced begins behind that
         if offset == 0:
             return regs.sp, regs.bp
-        if code == _MOV_RBP_RSP and offset < 4:
+        if offset < 4 and read_code(regs.ip - offset, 4) == _MOV_RBP_RSP:
             return regs.sp + 8, regs.bp
     above = read(regs.bp)
     if above is None:
         return None
     return regs.bp + 8, above
+
+
+def _is_entry(code: bytes | None) -> bool:
+    """Whether a function that begins with `code` can be traced: a nop, or the call of a trampoline."""
+    return code is not None and len(code) == _ENTRY_CALL and (code == _NOP5 or code[0] == 0xE8)
 
 
 def call_trace(

@@ -39,10 +39,14 @@ def run(
     seen = experiment(experiment.oracle(schedule, seed))
     if looks_like_token(schedule) and str(seen.token) != schedule.strip():
         raise DoesNotFitError(f"the schedule does not fit: recorded as {schedule.strip()}, this run is {seen.token}")
-    result = ScenarioResult(NAME, arch, profile, _rows(seen), str(seen.token), [f"replay: --schedule {seen.token}"])
+    result = ScenarioResult(NAME, arch, profile, _rows(seen), str(seen.token), [_replay(arch, profile, seen)])
     if seen.outcome == "deadlock":
         result.report.extend(["", *_deadlock(arch, profile, engine, seen)])
     return result
+
+
+def _replay(arch: str, profile: str, seen: ScheduleRun) -> str:
+    return f"replay: kemu run {NAME} --arch {arch} --profile {profile} --schedule {seen.token}"
 
 
 def _rows(seen: ScheduleRun) -> list[Row]:
@@ -69,7 +73,7 @@ def _rejected(
     seen = experiment(experiment.oracle(schedule, seed))
     outcome = _OUTCOMES.get(seen.outcome, Outcome.FAILED)
     rows.append(Row("release_then_sleep", "bpf_iter_task_vma_release() first", outcome, seen.reason, "", ""))
-    report = [f"replay of release_then_sleep: --schedule {seen.token}", "",
+    report = [_replay(arch, profile, seen), "",
               "What the verifier says of sleep_in_iter:", "", *error.log.rstrip().splitlines()]
     return ScenarioResult(NAME, arch, profile, rows, str(seen.token), report)
 

@@ -155,6 +155,11 @@ class ArenaMap(Map):
         """No: user faults always take mmap_lock."""
         return False
 
+    @property
+    def has_close(self) -> bool:
+        """Yes: it counts the mms that map it."""
+        return True
+
     def get_unmapped_area(self, mm: MmStruct, addr: int, length: int, pgoff: int, flags: int) -> int:
         """arena_get_unmapped_area(): address or -errno."""
         if pgoff:

@@ -20,6 +20,7 @@ from kernel_model.bpf.streams import BpfStreams, ProgStreams
 from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
 from kernel_model.mm.access import GuestAddressError
+from kernel_model.sched.requests import Sleeping
 from kernel_model.vsprintf import Environment, bprintf_args, vsprintf
 
 EBADF, EINVAL, ENOENT, ENOSYS, ENOMEM = 9, 22, 2, 38, 12
@@ -72,8 +73,9 @@ class Bpf:
         self._next_map_id = 1
         self.prog_streams: dict[int, ProgStreams] = {}  # by address of the main struct bpf_prog
         self.lines: Callable[[int], tuple[str, str, int] | None] = lambda ip: None
-        self.interpreted: tuple[int, list[int]] = (0, [])  # bpf_prog_run_interp, struct bpf_prog it is running
-        self.interpret: Callable[[int, int], int] | None = None
+        # bpf_prog_run_interp, and what gives the struct bpf_prog that the current task interprets
+        self.interpreted: tuple[int, Callable[[], int]] = (0, lambda: 0)
+        self.interpret: Callable[[int, int], Sleeping] | None = None
 
     def subsystems(self) -> list[object]:
         """Objects with kcalls."""
@@ -123,7 +125,7 @@ class Bpf:
             if start <= ip < end:
                 return prog
         entry, running = self.interpreted
-        return running[-1] if running and ip == entry else 0  # bpf_func of every interpreted program
+        return running() if ip == entry else 0  # bpf_func of every interpreted program
 
     @kcall
     def bpf_prog_get(self, fd: int) -> int:
@@ -136,11 +138,11 @@ class Bpf:
         return -EINVAL
 
     @kcall
-    def bpf_prog_run_interp(self, ctx: int, insn: int) -> int:
+    def bpf_prog_run_interp(self, ctx: int, insn: int) -> Sleeping:
         """unsigned int __bpf_prog_run(): interpret the program whose instructions lie at `insn`."""
         if self.interpret is None:
             raise NotModelledError("no interpreter is attached to this kernel")
-        return self.interpret(ctx, insn)
+        return (yield from self.interpret(ctx, insn))
 
     # -- arena pages -------------------------------------------------------------------------------------------------
 

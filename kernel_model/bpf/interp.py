@@ -4,13 +4,14 @@ Mirrors ___bpf_prog_run() (kernel/bpf/core.c) for ordinary instructions, and for
 accesses, address-space casts) what their machine code does: the same faults are reported, the same registers
 cleared. Leaves out tail calls and classic BPF.
 
-Each instruction is bound once to a step: a function of the frame that returns the next slot.
+Each instruction is bound once to a step: a function of the frame that returns the next slot. What a program asks of
+its surroundings may sleep: a run is a generator that yields what the host says and goes on with what it is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol
 
 from arch import bpf_isa as bpf
 from arch.bpf_isa import Insn
@@ -42,19 +43,29 @@ class Memory(Protocol):
 
 
 class Host(Protocol):
-    """What a program reaches beyond its own instructions. `slot` is the instruction's place in the program."""
+    """What a program reaches beyond its own instructions. `slot` is the instruction's place in the program, `callers`
+    the slots of the calls that lead to its function, outermost first. Each method gives a request; the run yields it
+    and is sent the result."""
 
-    def call(self, slot: int, insn: Insn, args: tuple[int, int, int, int, int]) -> int:
-        """Call a helper (src 0) or kfunc (src 2) and give R0, unsigned 64 bit."""
+    def call(self, slot: int, callers: Sequence[int], insn: Insn, args: tuple[int, int, int, int, int]) -> Any:
+        """Call a helper (src 0) or kfunc (src 2); the result is R0."""
         ...
 
-    def timed_may_goto(self, slot: int, counter: int) -> int:
-        """bpf_check_timed_may_goto() for the {count, timestamp} at address `counter`: the new count."""
+    def timed_may_goto(self, slot: int, callers: Sequence[int], counter: int) -> Any:
+        """bpf_check_timed_may_goto() for the {count, timestamp} at address `counter`; the result is the new count."""
         ...
 
-    def arena_fault(self, slot: int, address: int, write: bool) -> None:
-        """An arena access met no page: `address` is pointer plus offset as the program used it."""
+    def arena_fault(self, slot: int, callers: Sequence[int], address: int, write: bool) -> Any:
+        """An arena access met no page: `address` is pointer plus offset as the program used it. No result."""
         ...
+
+
+class _ArenaFault(Exception):
+    """An arena access of the program met no page; it goes on behind the access."""
+
+    def __init__(self, slot: int, address: int, write: bool) -> None:
+        super().__init__(slot, address, write)
+        self.slot, self.address, self.write = slot, address, write
 
 
 _Step = Callable[[list[int]], int]
@@ -109,70 +120,87 @@ _COMPARE: dict[int, Callable[[int, int, int], bool]] = {
 
 
 class Interpreter:
-    """One program, bound to memory and host. `budget` is how many instructions a run may execute."""
+    """One program, bound to memory. `budget` is how many instructions a run may execute."""
 
     def __init__(
-        self, prog: XlatedProg, memory: Memory, host: Host, arena: JitArena | None = None, budget: int = 20_000_000
+        self, prog: XlatedProg, memory: Memory, arena: JitArena | None = None, budget: int = 20_000_000
     ) -> None:
         self._insns = prog.insns
         self._name = prog.name
         self._memory = memory
-        self._host = host
         self._arena = arena
         self._budget = budget
         self._depths = {f.start: f.stack_depth for f in prog.funcs}
         self._calls: dict[int, int] = {}  # slot of a call -> slot of the subprogram
         self._exits: set[int] = set()
-        self._steps: list[_Step] = []
+        self._steps: list[_Step | None] = []  # None: an instruction that `run` itself knows
         second = False
         for slot, insn in enumerate(self._insns):
             self._steps.append(self._unreachable if second else self._bind(slot, insn))
             second = insn.is_ld_imm64
         self.executed = 0  # instructions of the last run
-        self.callers: list[int] = []  # slots of the calls that lead to the running function, outermost first
 
-    def run(self, context: int, stack: int, stack_size: int) -> int:
-        """R0 at the main function's exit. `stack` is the lowest address of guest memory for the frames' stacks."""
+    def run(self, host: Host, context: int, stack: int, stack_size: int) -> Generator[Any, int, int]:
+        """R0 at the main function's exit. `stack` is the lowest address of guest memory for the frames' stacks.
+
+        Several runs may be under way at once.
+        """
         frame_pointer = stack + stack_size
         r = [0] * 12
         r[1], r[10] = context, frame_pointer
-        frames: list[list[int]] = []
         bottom = [frame_pointer - self._depth(0)]
-        outer, self.callers = self.callers, []
-        try:
-            return self._execute(r, frames, bottom, stack, stack_size)
-        finally:
-            self.callers = outer
-
-    def _execute(
-        self, r: list[int], frames: list[list[int]], bottom: list[int], stack: int, stack_size: int
-    ) -> int:
-        steps, calls, exits, callers = self._steps, self._calls, self._exits, self.callers
-        slot, left = 0, self._budget
+        frames: list[list[int]] = []
+        callers: list[int] = []
+        steps, slot, left = self._steps, 0, self._budget
         while True:
-            left -= 1
-            if left < 0:
-                raise BudgetExceededError(
-                    f"BPF program {self._name}: the budget of {self._budget} instructions is used up"
-                )
-            if slot in calls:
-                target = calls[slot]
-                frames.append(r[6:11])
-                callers.append(slot)
-                low = bottom[-1] - self._depth(target)
-                if low < stack or len(frames) >= MAX_CALL_FRAMES:
-                    raise NotModelledError(f"BPF program {self._name}: stack or calls too deep")
-                r[10] = bottom[-1]
-                bottom.append(low)
-                slot = target
-            elif slot in exits:
-                if not frames:
-                    self.executed = self._budget - left
-                    return r[0]
-                slot, r[6:11] = callers.pop() + 1, frames.pop()
-                bottom.pop()
-            else:
-                slot = steps[slot](r)
+            try:
+                while True:
+                    left -= 1
+                    if left < 0:
+                        raise BudgetExceededError(
+                            f"BPF program {self._name}: the budget of {self._budget} instructions is used up"
+                        )
+                    step = steps[slot]
+                    if step is not None:
+                        slot = step(r)
+                    elif slot in self._exits:
+                        if not frames:
+                            self.executed = self._budget - left
+                            return r[0]
+                        slot, r[6:11] = callers.pop() + 1, frames.pop()
+                        bottom.pop()
+                    elif slot in self._calls:
+                        slot = self._enter(slot, r, frames, callers, bottom, stack)
+                    else:
+                        yield from self._ask(host, slot, callers, r)
+                        slot += 1
+            except _ArenaFault as fault:
+                slot, address, write = fault.slot, fault.address, fault.write
+            yield host.arena_fault(slot, callers, address, write)
+            slot += 1
+
+    def _enter(
+        self, slot: int, r: list[int], frames: list[list[int]], callers: list[int], bottom: list[int], stack: int
+    ) -> int:
+        """Call a subprogram: its first slot."""
+        target = self._calls[slot]
+        frames.append(r[6:11])
+        callers.append(slot)
+        low = bottom[-1] - self._depth(target)
+        if low < stack or len(frames) >= MAX_CALL_FRAMES:
+            raise NotModelledError(f"BPF program {self._name}: stack or calls too deep")
+        r[10] = bottom[-1]
+        bottom.append(low)
+        return target
+
+    def _ask(self, host: Host, slot: int, callers: list[int], r: list[int]) -> Generator[Any, int, None]:
+        """A call that leaves the program."""
+        insn = self._insns[slot]
+        if insn.src == 0 and insn.imm == TIMED_MAY_GOTO_CALL:
+            counter = (r[bpf.R10] + r[bpf.BPF_REG_AX]) & _M64
+            r[bpf.BPF_REG_AX] = (yield host.timed_may_goto(slot, callers, counter)) & _M64
+        else:
+            r[0] = (yield host.call(slot, callers, insn, (r[1], r[2], r[3], r[4], r[5]))) & _M64
 
     def _depth(self, start: int) -> int:
         return self._depths.get(start, 0) + 15 & -16
@@ -183,7 +211,7 @@ class Interpreter:
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
-    def _bind(self, slot: int, insn: Insn) -> _Step:
+    def _bind(self, slot: int, insn: Insn) -> _Step | None:
         cls = insn.cls
         if insn.is_ld_imm64:
             value, dst = bpf.imm64(insn, self._insns[slot + 1]), insn.dst
@@ -280,16 +308,18 @@ class Interpreter:
 
         return end
 
-    def _jump(self, slot: int, insn: Insn) -> _Step:
+    def _jump(self, slot: int, insn: Insn) -> _Step | None:
         op, dst, src, following = insn.op, insn.dst, insn.src, slot + 1
         if op == bpf.BPF_JA:
             target = following + (insn.imm if insn.cls == bpf.BPF_JMP32 else insn.off)
             return lambda r: target
         if insn.cls == bpf.BPF_JMP and op == bpf.BPF_EXIT:
             self._exits.add(slot)
-            return self._unreachable
+            return None
         if insn.cls == bpf.BPF_JMP and op == bpf.BPF_CALL:
-            return self._call(slot, insn)
+            if insn.src == bpf.BPF_PSEUDO_CALL:
+                self._calls[slot] = following + insn.imm
+            return None
         compare = _COMPARE.get(op)
         if compare is None:
             raise self._unknown(slot, insn)
@@ -301,25 +331,6 @@ class Interpreter:
 
         return branch
 
-    def _call(self, slot: int, insn: Insn) -> _Step:
-        host, following = self._host, slot + 1
-        if insn.src == bpf.BPF_PSEUDO_CALL:
-            self._calls[slot] = following + insn.imm
-            return self._unreachable
-        if insn.src == 0 and insn.imm == TIMED_MAY_GOTO_CALL:
-
-            def may_goto(r: list[int]) -> int:
-                r[bpf.BPF_REG_AX] = host.timed_may_goto(slot, (r[bpf.R10] + r[bpf.BPF_REG_AX]) & _M64) & _M64
-                return following
-
-            return may_goto
-
-        def call(r: list[int]) -> int:
-            r[0] = host.call(slot, insn, (r[1], r[2], r[3], r[4], r[5])) & _M64
-            return following
-
-        return call
-
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def _arena_base(self, slot: int, insn: Insn) -> int:
@@ -328,7 +339,7 @@ class Interpreter:
         return self._arena.kern_vm_start
 
     def _load(self, slot: int, insn: Insn) -> _Step:
-        memory, host, mode = self._memory, self._host, insn.mode
+        memory, mode = self._memory, insn.mode
         dst, src, off, size, following = insn.dst, insn.src, insn.off, bpf.SIZE_BYTES[insn.size], slot + 1
         signed = mode in (bpf.BPF_MEMSX, bpf.BPF_PROBE_MEMSX, bpf.BPF_PROBE_MEM32SX)
 
@@ -362,14 +373,14 @@ class Interpreter:
             try:
                 r[dst] = value(base + r[src] + off)
             except GuestAddressError:
-                host.arena_fault(slot, (r[src] + off) & _M64, False)
-                r[dst] = 0
+                address, r[dst] = (r[src] + off) & _M64, 0
+                raise _ArenaFault(slot, address, False) from None
             return following
 
         return arena
 
     def _store(self, slot: int, insn: Insn) -> _Step:
-        memory, host, mode = self._memory, self._host, insn.mode
+        memory, mode = self._memory, insn.mode
         dst, src, off, size, following = insn.dst, insn.src, insn.off, bpf.SIZE_BYTES[insn.size], slot + 1
         if insn.code == _NOSPEC:
             return lambda r: following
@@ -387,7 +398,7 @@ class Interpreter:
             try:
                 memory.write((base + r[dst] + off) & _M64, data)
             except GuestAddressError:
-                host.arena_fault(slot, (r[dst] + off) & _M64, True)
+                raise _ArenaFault(slot, (r[dst] + off) & _M64, True) from None
             return following
 
         return store
@@ -395,7 +406,7 @@ class Interpreter:
     def _atomic(self, slot: int, insn: Insn) -> _Step:
         """Read-modify-write; nothing comes between because one host thread runs everything. A fault leaves the
         registers alone, of a load-acquire too, and is reported as a write at the destination register: class STX."""
-        memory, host, op = self._memory, self._host, insn.imm
+        memory, op = self._memory, insn.imm
         dst, src, off, size, following = insn.dst, insn.src, insn.off, bpf.SIZE_BYTES[insn.size], slot + 1
         mask, bits = (1 << 8 * size) - 1, 8 * size
         base = self._arena_base(slot, insn) if insn.mode == bpf.BPF_PROBE_ATOMIC else 0
@@ -427,7 +438,7 @@ class Interpreter:
             except GuestAddressError:
                 if insn.mode != bpf.BPF_PROBE_ATOMIC:
                     raise
-                host.arena_fault(slot, (r[dst] + off) & _M64, True)
+                raise _ArenaFault(slot, (r[dst] + off) & _M64, True) from None
             return following
 
         return step

@@ -71,7 +71,7 @@ class ProgLoader:
         self._next_fd = 3
         self._lines: list[tuple[int, int, list[tuple[int, str, str, int]]]] = []
         bpf.lines = self._file_line
-        self._interpreter = InterpreterEngine()
+        self._interpreter = InterpreterEngine(host.current_task)
         bpf.interpret = self._interpreter.interpret
         bpf.interpreted = (host.machine.symbol("bpf_prog_run_interp"), self._interpreter.running)
 

@@ -3,18 +3,20 @@
 Mirrors bpf_prog_run() with a prog->bpf_func of ___bpf_prog_run(). A guest function that an interpreted program calls
 finds the address behind the JITed call as its return address and a frame chain through the JITed functions, so
 that bpf_prog_find_from_stack() and stack dumps see the same program as with the JIT. A fault of the program's own
-arena access does not happen in the guest; it is reported below the frames that the page fault would have had.
+arena access does not happen in the guest; it is reported below the frames that the page fault would have had. What a
+program calls runs on its task's stack and may sleep; the same program may be under way in several tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from arch.bpf_isa import Insn
 from arch.interface import JitArena
 from kernel_model.bpf.interp import Interpreter
 from kernel_model.errors import KemuError
+from kernel_model.sched.requests import GuestCall, Sleeping
 
 STACK_SIZE = 8 * 512
 _LONGEST = 512  # bytes of a kernel function that are searched for a call
@@ -46,20 +48,18 @@ class InterpretedProg:
         self._symbol = symbol
         arena = prog.arena
         constants = JitArena(arena.kern_vm_start, arena.user_vm_start) if arena is not None else None
-        self._interpreter = Interpreter(prog.xlated, host.space, self, constants)
-        self._frame_pointer = 0
+        self._interpreter = Interpreter(prog.xlated, host.space, constants)
         self._fault_returns: list[int] = []
 
-    def run(self, context: int) -> int:
+    def run(self, context: int) -> Generator[Any, int, int]:
         """The program's result (unsigned, 32 bit) for the context at guest address `context`."""
         host = self._host
-        outer, self._frame_pointer = self._frame_pointer, host.machine.kcall_frame_pointer
         stack = host.slab.kzalloc(STACK_SIZE, "interpreter stack")
         try:
-            return self._interpreter.run(context, stack, STACK_SIZE) & 0xFFFF_FFFF
+            result = yield from self._interpreter.run(self, context, stack, STACK_SIZE)
         finally:
             host.slab.kfree(stack)
-            self._frame_pointer = outer
+        return result & 0xFFFF_FFFF
 
     # -- where the JITed code would be -------------------------------------------------------------------------------
 
@@ -72,24 +72,23 @@ class InterpretedProg:
         behind = _BEHIND_CALL[self._host.arch.name] if following else 0
         return int(base + image.insn_offsets[at] - behind)
 
-    def _call(self, function: int | str, args: Sequence[int], return_address: int, frames: Sequence[int] = ()) -> int:
-        callers = [self._native(slot, True) for slot in self._interpreter.callers]
-        result: int = self._host.machine.call(
-            function, *args, return_address=return_address, frame_pointer=self._frame_pointer,
-            frames=[*callers, *frames],
-        )
-        return result
+    def _call(
+        self, function: int | str, args: Sequence[int], callers: Sequence[int], return_address: int,
+        frames: Sequence[int] = (),
+    ) -> GuestCall:
+        returns = [self._native(slot, True) for slot in callers]
+        return GuestCall(function, *args, return_address=return_address, frames=(*returns, *frames))
 
     # -- kernel_model.bpf.interp.Host --------------------------------------------------------------------------------
 
-    def call(self, slot: int, insn: Insn, args: tuple[int, int, int, int, int]) -> int:
+    def call(self, slot: int, callers: Sequence[int], insn: Insn, args: tuple[int, int, int, int, int]) -> GuestCall:
         """A helper or kfunc: guest text or a kcall stub of that name."""
-        return self._call(self._symbol(insn), args, self._native(slot, True))
+        return self._call(self._symbol(insn), args, callers, self._native(slot, True))
 
-    def timed_may_goto(self, slot: int, counter: int) -> int:
+    def timed_may_goto(self, slot: int, callers: Sequence[int], counter: int) -> GuestCall:
         """bpf_check_timed_may_goto(), as called by arch_bpf_timed_may_goto() as called by the program."""
         behind = self._native(slot, True) + _BEHIND_CALL[self._host.arch.name]  # its result is in its own register
-        return self._call("bpf_check_timed_may_goto", (counter,), self._trampoline_return(), [behind])
+        return self._call("bpf_check_timed_may_goto", (counter,), callers, self._trampoline_return(), [behind])
 
     def _trampoline_return(self) -> int:
         """The address behind arch_bpf_timed_may_goto()'s only call."""
@@ -110,7 +109,7 @@ class InterpretedProg:
                     return int(start + at + 5)
         raise KemuError(f"{function}() does not call {callee}")
 
-    def arena_fault(self, slot: int, address: int, write: bool) -> None:
+    def arena_fault(self, slot: int, callers: Sequence[int], address: int, write: bool) -> GuestCall:
         """A page fault and ex_handler_bpf()'s report of it; the interpreter clears and goes on."""
         start, end = self._native(slot, False), self._native(slot + 1, False)
         entries = (base + entry.insn_off for base, image in self._prog.images for entry in image.extable)
@@ -118,31 +117,42 @@ class InterpretedProg:
         if not self._fault_returns:
             self._fault_returns = [self._behind_call(*call) for call in _FAULT_CALLS[self._host.arch.name]]
         returns = self._fault_returns
-        self._call("bpf_prog_report_arena_violation", (int(write), address, where), returns[-1], [where, *returns[:-1]])
+        return self._call("bpf_prog_report_arena_violation", (int(write), address, where), callers, returns[-1],
+                          [where, *returns[:-1]])
 
 
 class InterpreterEngine:
     """All interpreted programs of a kernel, by the address of their instructions (prog->insnsi)."""
 
-    def __init__(self) -> None:
-        self._progs: dict[int, Callable[[int], int]] = {}
-        self.running: list[int] = []  # struct bpf_prog of the programs being interpreted, innermost last
+    def __init__(self, current_task: Callable[[], Any]) -> None:
+        self._current_task = current_task
+        self._progs: dict[int, Callable[[int], Sleeping]] = {}
+        self._running: dict[int, list[int]] = {}  # by task_struct: what it interprets, innermost last
+
+    def running(self) -> int:
+        """struct bpf_prog that the current task interprets, the innermost one; 0 where it does not."""
+        running = self._running.get(self._current_task().address)
+        return running[-1] if running else 0
 
     def add(self, insns: int, host: Any, prog: Any, symbol: Callable[[Insn], int]) -> None:
         """Make a program runnable; its instructions are bound when it first runs."""
         made: list[InterpretedProg] = []
 
-        def run(context: int) -> int:
+        def run(context: int) -> Sleeping:
             if not made:
                 made.append(InterpretedProg(host, prog, symbol))
-            self.running.append(prog.address)
+            task = self._current_task().address
+            running = self._running.setdefault(task, [])
+            running.append(prog.address)
             try:
-                return made[0].run(context)
+                return (yield from made[0].run(context))
             finally:
-                self.running.pop()
+                running.pop()
+                if not running:
+                    self._running.pop(task, None)
 
         self._progs[insns] = run
 
-    def interpret(self, context: int, insns: int) -> int:
+    def interpret(self, context: int, insns: int) -> Sleeping:
         """bpf_prog_run_interp()."""
         return self._progs[insns](context)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from arch.interface import PAGE_SHIFT, PAGE_SIZE, Prot
 from kernel_model.mm.mm_types import (
+    VM_ACCESS_FLAGS,
     VM_EXEC,
     VM_FAULT_ERROR,
     VM_GROWSDOWN,
@@ -21,11 +22,13 @@ from kernel_model.mm.mm_types import (
     VmFaultInfo,
     vm_get_page_prot,
 )
+from kernel_model.mm.mmap import STACK_GUARD_GAP
 from kernel_model.mm.page_alloc import OutOfMemoryError
-from kernel_model.mm.vma import MmStruct, VmArea
+from kernel_model.mm.vma import AnonVma, MmStruct, VmArea
+from kernel_model.mm.vma_change import reusable_anon_vma
+from kernel_model.sched.requests import GuestCall, Sleeping
 
 _STACK_LIMIT = 8 << 20  # RLIMIT_STACK
-_STACK_GUARD_GAP = 256 * PAGE_SIZE
 _MAPPING_FLAGS = VmFault.NOPAGE | VmFault.RETRY | VmFault.DONE_COW
 
 
@@ -36,10 +39,15 @@ class FaultHandler:
         self.zero_pfn = zero_pfn
 
     def handle_mm_fault(self, vma: VmArea, address: int, flags: FaultFlag) -> VmFault:
-        """Resolve a fault at `address` inside `vma`. The result's error bits say which signal follows."""
+        """fault_steps() where nobody else runs."""
+        ret: VmFault = vma.vm_mm.run(self.fault_steps(vma, address, flags))
+        return ret
+
+    def fault_steps(self, vma: VmArea, address: int, flags: FaultFlag) -> Sleeping:
+        """Resolve a fault at `address` inside `vma`: VmFault, whose error bits say which signal follows."""
         ret = self._sanitize(vma, flags) or self._check_access(vma, flags)
         if not ret:
-            ret = self._handle_pte_fault(vma, address, flags)
+            ret = yield from self._handle_pte_fault(vma, address, flags)
         self._account(vma.vm_mm, flags, ret)
         return ret
 
@@ -69,7 +77,7 @@ class FaultHandler:
         else:
             mm.counters.minor += 1
 
-    def _handle_pte_fault(self, vma: VmArea, address: int, flags: FaultFlag) -> VmFault:
+    def _handle_pte_fault(self, vma: VmArea, address: int, flags: FaultFlag) -> Sleeping:
         page_address = address & -PAGE_SIZE
         pgoff = vma.vm_pgoff + ((page_address - vma.vm_start) >> PAGE_SHIFT)
         vmf = VmFaultInfo(vma, page_address, address, pgoff, flags)
@@ -77,18 +85,34 @@ class FaultHandler:
         entry = mm.tree.pte(page_address)
         try:
             if not entry:
-                return self._do_anonymous_page(vmf) if vma.vm_ops is None else self._do_fault(vmf)
+                steps = self._do_anonymous_page(vmf) if vma.vm_ops is None else self._do_fault(vmf)
+                return (yield from steps)
             if flags & FaultFlag.WRITE and not mm.init_mm.pgtable.prot(entry) & Prot.WRITE:
-                return self._do_wp_page(vmf, entry)
+                return (yield from self._do_wp_page(vmf, entry))
         except OutOfMemoryError:
             return VmFault.OOM
         # the entry allows what was asked: another thread was faster, or the fault was spurious
         mm.flush(page_address, page_address + PAGE_SIZE)
         return VmFault.NONE
 
+    @staticmethod
+    def _anon_prepare(vmf: VmFaultInfo) -> Sleeping:
+        """vmf_anon_prepare(): the VMA gets an anon_vma, for which neighbours must hold still: not by the VMA's lock."""
+        vma, mm = vmf.vma, vmf.vma.vm_mm
+        if vma.anon_vma is not None:
+            return VmFault.NONE
+        locked = vmf.flags & FaultFlag.VMA_LOCK
+        if locked and not (yield GuestCall("mmap_read_trylock", mm.addr)) & 0xFF:
+            return VmFault.RETRY
+        if vma.anon_vma is None:
+            vma.anon_vma = reusable_anon_vma(mm, vma) or AnonVma()
+        if locked:
+            yield GuestCall("mmap_read_unlock", mm.addr)
+        return VmFault.NONE
+
     # -- anonymous memory --------------------------------------------------------------------------------------------
 
-    def _do_anonymous_page(self, vmf: VmFaultInfo) -> VmFault:
+    def _do_anonymous_page(self, vmf: VmFaultInfo) -> Sleeping:
         vma, mm = vmf.vma, vmf.vma.vm_mm
         if vma.vm_flags & VM_SHARED:
             return VmFault.SIGBUS  # shared memory without vm_ops: do_anonymous_page() says so too
@@ -97,6 +121,10 @@ class FaultHandler:
             entry = pgtable.mk_leaf(self.zero_pfn << PAGE_SHIFT, vm_get_page_prot(vma.vm_flags))
             mm.tree.set_pte(vmf.address, pgtable.mk_special(entry))
             return VmFault.NONE
+        if ret := (yield from self._anon_prepare(vmf)):
+            return ret
+        if mm.tree.pte(vmf.address):  # another thread was faster
+            return VmFault.NONE
         self._map(vma, vmf.address, mm.pages.alloc_pages(0, f"anonymous memory of {mm.name}", zero=True), write=True)
         return VmFault.NONE
 
@@ -104,6 +132,7 @@ class FaultHandler:
         """Map a fresh zeroed page at `address` (page aligned) of a private anonymous VMA, as its flags allow."""
         mm = vma.vm_mm
         mm.zap_page_range(address, PAGE_SIZE)
+        vma.anon_vma = vma.anon_vma or reusable_anon_vma(mm, vma) or AnonVma()
         pfn = mm.pages.alloc_pages(0, f"anonymous memory of {mm.name}", zero=True)
         self._map(vma, address, pfn, write=bool(vma.vm_flags & VM_WRITE))
 
@@ -123,15 +152,19 @@ class FaultHandler:
         memory.write(copy << PAGE_SHIFT, memory.read(pfn << PAGE_SHIFT, PAGE_SIZE))
         return copy
 
-    def _do_wp_page(self, vmf: VmFaultInfo, entry: int) -> VmFault:
+    def _do_wp_page(self, vmf: VmFaultInfo, entry: int) -> Sleeping:
         """A write to a read-only entry: copy, or reuse a page that nobody else holds."""
         vma, mm = vmf.vma, vmf.vma.vm_mm
         pgtable = mm.init_mm.pgtable
         old = pgtable.pa(entry) >> PAGE_SHIFT
         special = pgtable.special(entry)
-        if vma.vm_flags & VM_SHARED or (vma.vm_ops is None and not special and mm.pages.page_count(old) == 1):
+        if vma.vm_flags & VM_SHARED or (not special and mm.exclusive(vma, old)):
             prot = vm_get_page_prot(vma.vm_flags) | Prot.WRITE
             mm.tree.set_pte(vmf.address, pgtable.mk_leaf(old << PAGE_SHIFT, prot))
+            return VmFault.NONE
+        if ret := (yield from self._anon_prepare(vmf)):
+            return ret
+        if mm.tree.pte(vmf.address) != entry:
             return VmFault.NONE
         self._map(vma, vmf.address, self._copy_of(mm, old), write=True)
         mm.flush(vmf.address, vmf.address + PAGE_SIZE)
@@ -142,11 +175,14 @@ class FaultHandler:
 
     # -- memory that vm_ops provide ----------------------------------------------------------------------------------
 
-    def _do_fault(self, vmf: VmFaultInfo) -> VmFault:
+    def _do_fault(self, vmf: VmFaultInfo) -> Sleeping:
         vma, mm = vmf.vma, vmf.vma.vm_mm
         assert vma.vm_ops is not None
         if vmf.flags & FaultFlag.VMA_LOCK and not vma.vm_ops.has_map_pages:
             return VmFault.RETRY  # vmf_can_call_fault(): ->fault may need mmap_lock
+        cow = bool(vmf.flags & FaultFlag.WRITE) and not vma.vm_flags & VM_SHARED
+        if cow and (ret := (yield from self._anon_prepare(vmf))):
+            return ret
         ret = vma.vm_ops.fault(vmf)
         if ret & (VM_FAULT_ERROR | _MAPPING_FLAGS):
             return ret
@@ -154,7 +190,7 @@ class FaultHandler:
             raise ValueError(f"vm_ops->fault of {vma.name or 'a VMA'} answered {ret!r} without a page")
         write = bool(vmf.flags & FaultFlag.WRITE)
         pfn = vmf.page
-        if write and not vma.vm_flags & VM_SHARED:  # do_cow_fault()
+        if cow:  # do_cow_fault()
             pfn = self._copy_of(mm, vmf.page)
             mm.pages.put_page(vmf.page)
         return ret | self._finish_fault(vmf, pfn, write=write)
@@ -190,15 +226,25 @@ def find_vma_or_expand(mm: MmStruct, addr: int) -> VmArea | None:
 
 
 def expand_downwards(mm: MmStruct, vma: VmArea, start: int) -> bool:
-    """Move the start of a stack down to `start` (page aligned) where that is allowed.
+    """expand_steps() where nobody else runs."""
+    grown: bool = mm.run(expand_steps(mm, vma, start))
+    return grown
 
-    expand_downwards() and acct_stack_growth(): within RLIMIT_STACK, 1 MiB clear below.
+
+def expand_steps(mm: MmStruct, vma: VmArea, start: int) -> Sleeping:
+    """Move the start of a stack down to `start` (page aligned); whether that is allowed.
+
+    expand_downwards() and acct_stack_growth(), with mmap_lock held for writing: within RLIMIT_STACK, 1 MiB clear below.
     """
     if vma.vm_end - start > _STACK_LIMIT:
         return False
-    below = max(start - _STACK_GUARD_GAP, 0)
-    blocker = mm.find_vma_intersection(below, vma.vm_start)
-    if blocker is not None and blocker is not vma:
+    below = mm.vma_before(vma.vm_start)
+    if below is not None and not below.vm_flags & VM_GROWSDOWN and below.vm_flags & VM_ACCESS_FLAGS:
+        if start - below.vm_end < STACK_GUARD_GAP:
+            return False
+    elif below is not None and start < below.vm_end:
         return False
-    mm.resize_vma(vma, start, vma.vm_end)
+    yield from mm.start_write(vma)
+    if start < vma.vm_start:
+        mm.resize_vma(vma, start, vma.vm_end)
     return True

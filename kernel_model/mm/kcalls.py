@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from arch.interface import PAGE_SHIFT, PAGE_SIZE, Prot
 from kernel_model.kcall import kcall
-from kernel_model.mm.fault import FaultHandler, expand_downwards
+from kernel_model.mm.fault import FaultHandler, expand_steps
 from kernel_model.mm.init_mm import InitMm
 from kernel_model.mm.mm_types import FaultFlag
 from kernel_model.mm.page_alloc import BadPageStateError, OutOfMemoryError
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.vma import MmRegistry, MmStruct
 from kernel_model.mm.vmalloc import Vmalloc, VmallocError
+from kernel_model.sched.requests import Sleeping
 
 _ENOMEM = 12
 _X86_PF_INSTR = 0x10
@@ -86,14 +87,15 @@ class MmKcalls:
         return vma.addr if vma else 0
 
     @kcall
-    def expand_stack_locked(self, vma: int, addr: int) -> int:
+    def expand_stack_locked(self, vma: int, addr: int) -> Sleeping:
         """int expand_stack_locked(struct vm_area_struct *vma, unsigned long addr): mmap_lock is held for writing."""
         area = self._mms.vma(vma)
-        return 0 if expand_downwards(area.vm_mm, area, addr & -PAGE_SIZE) else -_ENOMEM
+        grown = yield from expand_steps(area.vm_mm, area, addr & -PAGE_SIZE)
+        return 0 if grown else -_ENOMEM
 
     @kcall
-    def __handle_mm_fault(self, vma: int, address: int, flags: int, regs: int) -> int:
-        return int(self._faults.handle_mm_fault(self._mms.vma(vma), address, FaultFlag(flags)))
+    def __handle_mm_fault(self, vma: int, address: int, flags: int, regs: int) -> Sleeping:
+        return int((yield from self._faults.fault_steps(self._mms.vma(vma), address, FaultFlag(flags))))
 
     # -- kernel memory -----------------------------------------------------------------------------------------------
 

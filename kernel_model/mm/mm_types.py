@@ -28,6 +28,10 @@ VM_PFNMAP = 0x400
 VM_IO = 0x4000
 VM_DONTCOPY = 0x20000
 VM_DONTEXPAND = 0x40000
+VM_MIXEDMAP = 0x10000000
+VM_ACCOUNT = 0x100000
+VM_NORESERVE = 0x200000
+VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 
 
@@ -96,6 +100,11 @@ class VmOperations(Protocol):
     @property
     def has_map_pages(self) -> bool:
         """vm_ops->map_pages is set: faults may be handled under the per-VMA lock."""
+        ...
+
+    @property
+    def has_close(self) -> bool:
+        """vm_ops->close is set: the VMA must not vanish in a merge."""
         ...
 
     def open(self, vma: VmArea) -> None:

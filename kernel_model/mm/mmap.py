@@ -1,34 +1,39 @@
 """mmap() and munmap().
 
-Mirrors mm/mmap.c and mm/vma.c: do_mmap, get_unmapped_area (top down, no randomisation), do_vmi_munmap with splitting,
-the stack of fs/exec.c. Leaves out: files on disks, mremap, mprotect, merging of adjacent VMAs, resource limits, brk.
+Mirrors mm/mmap.c and mm/vma.c: do_mmap, get_unmapped_area (top down, no randomisation), mmap_region, do_vmi_munmap,
+the stack of fs/exec.c. Leaves out: files on disks, mremap, resource limits, brk, MAP_LOCKED and populating, sealing.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from arch.interface import PAGE_SHIFT, PAGE_SIZE
 from kernel_model.mm.mm_types import (
-    VM_EXEC,
+    VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_MAYEXEC,
     VM_MAYREAD,
     VM_MAYSHARE,
     VM_MAYWRITE,
+    VM_NORESERVE,
     VM_READ,
     VM_SHARED,
     VM_WRITE,
 )
 from kernel_model.mm.vma import MmStruct, VmArea
+from kernel_model.mm.vma_change import cut_vma, vma_merge_new_range
+from kernel_model.sched.requests import Sleeping
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x1, 0x2, 0x10, 0x20
-MAP_GROWSDOWN, MAP_FIXED_NOREPLACE = 0x100, 0x100000
+MAP_GROWSDOWN, MAP_NORESERVE, MAP_FIXED_NOREPLACE = 0x100, 0x4000, 0x100000
+_MAP_TYPE = 0xF
+_U64 = (1 << 64) - 1
 
-_ENOMEM, _EEXIST, _EINVAL, _EPERM = 12, 17, 22, 1
+_ENOMEM, _EEXIST, _EINVAL, _EPERM, _EOVERFLOW = 12, 17, 22, 1, 75
 _MMAP_MIN_ADDR = 0x10000
+STACK_GUARD_GAP = 256 * PAGE_SIZE
 
 
 class MappableFile(Protocol):
@@ -50,17 +55,15 @@ def mm_get_unmapped_area(mm: MmStruct, addr: int, length: int, flags: int) -> in
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
         return addr
     addr = (addr + PAGE_SIZE - 1) & -PAGE_SIZE
-    hinted = addr >= _MMAP_MIN_ADDR and addr + length <= mm.task_size
-    if hinted and mm.find_vma_intersection(addr, addr + length) is None:
-        return addr
-    high = mm.mmap_base
-    for vma in reversed(list(mm.vmas())):
-        if vma.vm_start >= high:
-            continue
-        if vma.vm_end <= high - length:
-            break
-        high = vma.vm_start
-    return high - length if high - length >= _MMAP_MIN_ADDR else -_ENOMEM
+    if addr and _MMAP_MIN_ADDR <= addr <= mm.task_size - length:
+        above = mm.find_vma(addr)
+        if above is None or addr + length <= above.usable_below(STACK_GUARD_GAP):
+            return addr
+    where = mm.holes.highest_hole(_MMAP_MIN_ADDR, mm.mmap_base, length, STACK_GUARD_GAP)
+    if where is None:  # a very long mapping may fit only above the base
+        low = mm.task_size // 3 & -PAGE_SIZE
+        where = mm.holes.lowest_hole(low, mm.task_size, length, STACK_GUARD_GAP)
+    return -_ENOMEM if where is None else where
 
 
 def do_mmap(
@@ -73,10 +76,39 @@ def do_mmap(
     pgoff: int = 0,
     name: str = "",
 ) -> int:
-    """mmap(2): address of the mapping or -errno. `addr` and `length` in bytes, `pgoff` in pages."""
-    if not length or not flags & (MAP_SHARED | MAP_PRIVATE):
+    """mmap(2) where nobody else runs: address of the mapping or -errno; see mmap_steps()."""
+    where: int = mm.run(mmap_steps(mm, addr, length, prot, flags, file, pgoff, name))
+    return where
+
+
+def mmap_steps(
+    mm: MmStruct,
+    addr: int,
+    length: int,
+    prot: int,
+    flags: int,
+    file: MappableFile | None = None,
+    pgoff: int = 0,
+    name: str = "",
+) -> Sleeping:
+    """do_mmap() with mmap_lock held for writing: address of the mapping or -errno.
+
+    `addr` and `length` in bytes, `pgoff` in pages. A `name` without a file stands for that of a file whose contents
+    are filled in by the caller.
+    """
+    if not length:
         return -_EINVAL
-    length = (length + PAGE_SIZE - 1) & -PAGE_SIZE
+    if flags & MAP_FIXED_NOREPLACE:
+        flags |= MAP_FIXED
+    if not flags & MAP_FIXED and 0 < addr < _MMAP_MIN_ADDR:  # round_hint_to_min()
+        addr = _MMAP_MIN_ADDR
+    length = ((length + PAGE_SIZE - 1) & -PAGE_SIZE) & _U64
+    if not length:
+        return -_ENOMEM
+    if pgoff + (length >> PAGE_SHIFT) > _U64:
+        return -_EOVERFLOW
+    if mm.map_count > mm.max_map_count:
+        return -_ENOMEM
     if file is None:
         where = mm_get_unmapped_area(mm, addr, length, flags)
     else:
@@ -85,71 +117,132 @@ def do_mmap(
         return where
     if err := _check_place(mm, where, length, flags):
         return err
-    if flags & MAP_FIXED and not flags & MAP_FIXED_NOREPLACE:
-        do_munmap(mm, where, length)
-    vma = VmArea(mm, where, where + length, _vm_flags(prot, flags), pgoff, name=name)
+    shared = flags & _MAP_TYPE == MAP_SHARED
+    if not shared and flags & _MAP_TYPE != MAP_PRIVATE or shared and file is None and flags & MAP_GROWSDOWN:
+        return -_EINVAL
+    if file is None and not name:
+        pgoff = 0 if shared else where >> PAGE_SHIFT
+    vma = VmArea(mm, where, where + length, _vm_flags(prot, flags), pgoff, name=name, vm_file=file)
+    if shared and file is None:
+        vma.vm_file = object()  # shmem_zero_setup(): a file of its own
+    return (yield from _mmap_region(mm, vma, file))
+
+
+def _mmap_region(mm: MmStruct, vma: VmArea, file: MappableFile | None) -> Sleeping:
+    """mmap_region(): what was there goes, then a neighbour is extended or `vma` becomes part of the mm."""
+    if (gathered := (yield from vms_gather_munmap_vmas(mm, vma.vm_start, vma.vm_end))) and isinstance(gathered, int):
+        return gathered
+    yield from vms_complete_munmap_vmas(mm, gathered)
+    if vma.vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE:  # accountable_mapping()
+        vma.vm_flags |= VM_ACCOUNT
+    where = vma.vm_start
+    if (yield from vma_merge_new_range(mm, vma)) is not None:
+        return where
     if file is not None and (err := file.mmap(vma)):
         return err
-    mm.insert_vma(vma)
+    mm.alloc_vma(vma)
+    yield from mm.start_write(vma)
+    mm.link_vma(vma)
     return where
 
 
 def _check_place(mm: MmStruct, where: int, length: int, flags: int) -> int:
-    if where & (PAGE_SIZE - 1):
-        return -_EINVAL
     if where + length > mm.task_size:
         return -_ENOMEM
+    if where & (PAGE_SIZE - 1):
+        return -_EINVAL
     if where < _MMAP_MIN_ADDR:
         return -_EPERM
     overlaps = mm.find_vma_intersection(where, where + length) is not None
     return -_EEXIST if overlaps and flags & MAP_FIXED_NOREPLACE else 0
 
 
+def calc_vm_prot_bits(prot: int) -> int:
+    """VM_READ, VM_WRITE and VM_EXEC of PROT_*."""
+    return prot & (PROT_READ | PROT_WRITE | PROT_EXEC)  # the same bits
+
+
 def _vm_flags(prot: int, flags: int) -> int:
     """calc_vm_prot_bits() and the VM_MAY* defaults of do_mmap()."""
-    vm_flags = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-    vm_flags |= VM_READ if prot & PROT_READ else 0
-    vm_flags |= VM_WRITE if prot & PROT_WRITE else 0
-    vm_flags |= VM_EXEC if prot & PROT_EXEC else 0
+    vm_flags = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | calc_vm_prot_bits(prot)
     if flags & MAP_SHARED:
         vm_flags |= VM_SHARED | VM_MAYSHARE
     if flags & MAP_GROWSDOWN:
         vm_flags |= VM_GROWSDOWN
+    if flags & MAP_NORESERVE:
+        vm_flags |= VM_NORESERVE
     return vm_flags
 
 
-def _split_vma(mm: MmStruct, vma: VmArea, addr: int) -> int:
-    """__split_vma(): cut at `addr`; the lower half keeps the object."""
-    if vma.vm_ops is not None and (err := vma.vm_ops.may_split(vma, addr)):
-        return err
-    end = vma.vm_end
-    mm.resize_vma(vma, vma.vm_start, addr)
-    upper = replace(vma, vm_start=addr, vm_end=end, vm_pgoff=vma.vm_pgoff + ((addr - vma.vm_start) >> PAGE_SHIFT))
-    mm.insert_vma(upper)
-    if upper.vm_ops is not None:
-        upper.vm_ops.open(upper)
-    return 0
-
-
 def do_munmap(mm: MmStruct, addr: int, length: int) -> int:
-    """munmap(2): 0 or -errno. Holes in the range are no error."""
-    if addr & (PAGE_SIZE - 1) or not length or addr + length > mm.task_size:
+    """munmap(2) where nobody else runs: 0 or -errno."""
+    ret: int = mm.run(munmap_steps(mm, addr, length))
+    return ret
+
+
+def munmap_steps(mm: MmStruct, addr: int, length: int) -> Sleeping:
+    """do_vmi_munmap() with mmap_lock held for writing: 0 or -errno. Holes in the range are no error."""
+    if addr & (PAGE_SIZE - 1) or addr > mm.task_size or length > mm.task_size - addr or not length:
         return -_EINVAL
     end = addr + ((length + PAGE_SIZE - 1) & -PAGE_SIZE)
-    for edge in (addr, end):
-        vma = mm.vma_lookup(edge)
-        if vma is not None and vma.vm_start < edge and (err := _split_vma(mm, vma, edge)):
-            return err
-    while (vma := mm.find_vma_intersection(addr, end)) is not None:
-        mm.zap_page_range(vma.vm_start, vma.vm_end - vma.vm_start)
-        mm.remove_vma(vma)
+    gathered = yield from vms_gather_munmap_vmas(mm, addr, end)
+    if isinstance(gathered, int):
+        return gathered
+    yield from vms_complete_munmap_vmas(mm, gathered)
     return 0
+
+
+def vms_gather_munmap_vmas(mm: MmStruct, start: int, end: int) -> Sleeping:
+    """Take every VMA out of the tree that lies in [start, end), cutting those at its edges; the list, or -errno.
+
+    What was cut stays cut where a later step fails; VMAs that were detached before are attached again.
+    """
+    vma = mm.find_vma_intersection(start, end)
+    if vma is None:
+        return []
+    if vma.vm_start < start:
+        if end < vma.vm_end and mm.map_count >= mm.max_map_count:
+            return -_ENOMEM
+        if err := (yield from cut_vma(mm, vma, start, new_below=True)):
+            return err
+    gathered: list[VmArea] = []
+    at = start
+    while (vma := mm.find_vma_intersection(at, end)) is not None:
+        if vma.vm_end > end and (err := (yield from cut_vma(mm, vma, end, new_below=False))):
+            for old in gathered:  # reattach_vmas()
+                mm.objects.attach_vma(old.addr)
+            return err
+        yield from mm.start_write(vma)
+        yield from mm.detach(vma)
+        gathered.append(vma)
+        at = vma.vm_end
+    for vma in gathered:
+        mm.unlink_vma(vma)
+    return gathered
+
+
+def vms_complete_munmap_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
+    """Free pages and structs of VMAs that are out of the tree."""
+    clear_ptes(mm, gathered)
+    yield from remove_vmas(mm, gathered)
+
+
+def clear_ptes(mm: MmStruct, gathered: list[VmArea]) -> None:
+    """vms_clear_ptes()."""
+    for vma in gathered:
+        mm.zap_page_range(vma.vm_start, vma.vm_end - vma.vm_start)
+
+
+def remove_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
+    """remove_vma() of each."""
+    for vma in gathered:
+        yield from mm.close_vma(vma)
 
 
 def setup_stack(mm: MmStruct, size: int = 132 << 10) -> VmArea:
     """The stack VMA of a new program at the top of user space (fs/exec.c: setup_arg_pages()), growing down."""
     top = mm.task_size & -PAGE_SIZE
-    flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_GROWSDOWN
+    flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_GROWSDOWN | VM_ACCOUNT
     vma = VmArea(mm, top - size, top, flags, name="[stack]")
     mm.insert_vma(vma)
     return vma

@@ -64,13 +64,17 @@ class GuestObjects:
         view.mmap_lock.dep_map.wait_type_inner = _LD_WAIT_SLEEP
 
     def init_vma_lock(self, vma: int) -> None:
-        """vma_lock_init() and vma_mark_attached() of the vm_area_struct at `vma`, which is zeroed."""
+        """vma_lock_init() of the vm_area_struct at `vma`, which is zeroed: not attached."""
         if self._types is None:
             return
         view = self._types.view("vm_area_struct", vma)
         view.vm_lock_seq = _UINT_MAX
-        view.vm_refcnt.counter = 1
         self._lock_class(view.vmlock_dep_map, "vma_lock")
+
+    def attach_vma(self, vma: int) -> None:
+        """vma_mark_attached() of the vm_area_struct at `vma`."""
+        if self._types is not None:
+            self._types.view("vm_area_struct", vma).vm_refcnt.counter = 1
 
     def _lock_class(self, dep_map: Any, name: str) -> None:
         dep_map.key, dep_map.name = self._symbols.get(f"{name}_key", 0), self._symbols.get(f"{name}_name", 0)

@@ -172,6 +172,23 @@ class PageTableTree:
         self._memory.write_u64(where, 0)
         return old
 
+    def entries(self, va: int, size: int) -> list[tuple[int, int]]:
+        """(page address, entry) of each entry in [va, va + size) that is not empty, ascending; no blocks."""
+        end = va + size
+        found: list[tuple[int, int]] = []
+        while va < end:
+            span = self._hole(va)
+            if span:
+                va = (va & -span) + span
+                continue
+            limit = min(end, (va & -PMD_SIZE) + PMD_SIZE)
+            where = self.entry_pa(va)
+            assert where is not None
+            table = self._memory.array(where, (limit - va) >> PAGE_SHIFT)
+            found += [(va + int(i) * PAGE_SIZE, int(table[i])) for i in np.flatnonzero(table)]
+            va = limit
+        return found
+
     def unmap_range(self, va: int, size: int) -> list[tuple[int, int]]:
         """Clear every entry in [va, va + size); the (page address, old entry) pairs that were not empty, ascending.
 

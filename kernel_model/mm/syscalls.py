@@ -7,11 +7,14 @@ text (images/kernel/mm/mmap.c). Every call is about the address space of the cur
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
-from kernel_model.mm.mmap import do_mmap, do_munmap
-from kernel_model.mm.vma import MmStruct
+from kernel_model.mm.mmap import clear_ptes, mmap_steps, remove_vmas, vms_gather_munmap_vmas
+from kernel_model.mm.mprotect import do_mprotect
+from kernel_model.mm.vma import MmStruct, VmArea
+from kernel_model.sched.requests import Sleeping
 from kernel_model.sched.task import Task
 
 MADV_DONTNEED = 4
@@ -22,6 +25,8 @@ class MmSyscalls:
 
     def __init__(self, current: Callable[[], Task]) -> None:
         self._current = current
+        self._numbers = count(1)
+        self._gathered: dict[int, tuple[MmStruct, list[VmArea]]] = {}  # between the two halves of munmap()
 
     def _mm(self) -> MmStruct:
         mm = self._current().mm
@@ -29,19 +34,40 @@ class MmSyscalls:
         return mm
 
     @kcall
-    def do_mmap(self, file: int, addr: int, length: int, prot: int, flags: int, pgoff: int) -> int:
+    def do_mmap(self, file: int, addr: int, length: int, prot: int, flags: int, pgoff: int) -> Sleeping:
         """unsigned long do_mmap(): the address of the new mapping or -errno; anonymous memory only (`file` is NULL)."""
-        return do_mmap(self._mm(), addr, length, prot, flags, None, pgoff)
+        return (yield from mmap_steps(self._mm(), addr, length, prot, flags, None, pgoff))
 
     @kcall
-    def do_vmi_munmap(self, start: int, length: int) -> int:
-        """int do_vmi_munmap(unsigned long start, size_t len)"""
-        return do_munmap(self._mm(), start, length)
+    def vms_gather_munmap_vmas(self, start: int, end: int) -> Sleeping:
+        """long vms_gather_munmap_vmas(unsigned long start, unsigned long end): takes the VMAs out of the tree; the
+        number of the list of them, 0 where nothing is mapped, or -errno."""
+        mm = self._mm()
+        gathered = yield from vms_gather_munmap_vmas(mm, start, end)
+        if isinstance(gathered, int):
+            return gathered
+        if not gathered:
+            return 0
+        number = next(self._numbers)
+        self._gathered[number] = mm, gathered
+        return number
 
     @kcall
-    def mprotect_range(self, start: int, length: int, prot: int) -> int:
+    def vms_clear_ptes(self, vms: int) -> None:
+        """void vms_clear_ptes(long vms): unmaps and frees their pages."""
+        mm, gathered = self._gathered[vms]
+        clear_ptes(mm, gathered)
+
+    @kcall
+    def remove_vmas(self, vms: int) -> Sleeping:
+        """remove_vma() of each: closes and frees them."""
+        mm, gathered = self._gathered.pop(vms)
+        yield from remove_vmas(mm, gathered)
+
+    @kcall
+    def mprotect_range(self, start: int, length: int, prot: int) -> Sleeping:
         """do_mprotect_pkey() below its lock"""
-        raise NotModelledError("mprotect(2) is not modelled")
+        return (yield from do_mprotect(self._mm(), start, length, prot))
 
     @kcall
     def madvise_range(self, start: int, length: int, behavior: int) -> int:

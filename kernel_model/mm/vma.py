@@ -1,23 +1,37 @@
 """VMAs and the tree that orders them; mm_struct.
 
-Mirrors mm/vma.c, mm/mmap.c (find_vma and kin) and kernel/fork.c (mm_init, mmput). Leaves out: the maple tree's shape,
-anon_vma and reverse maps, fork. The locks are guest text; here they only get their first state.
+Mirrors mm/mmap.c (find_vma and kin), kernel/fork.c (mm_init, mmput) and what mm/vma.c does to a single VMA. Leaves
+out: reverse maps. The locks are guest text; here they only get their first state, and `start_write` and `detach` say
+when a VMA is locked. Where nobody else can run yet they do nothing: see run().
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-
-from sortedcontainers import SortedDict
+from typing import Any
 
 from arch.interface import PAGE_SHIFT
 from kernel_model.mm.init_mm import InitMm
-from kernel_model.mm.mm_types import VmOperations
+from kernel_model.mm.mm_types import VM_GROWSDOWN, VM_SHARED, VmOperations
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.pgtable import PageTableTree
+from kernel_model.mm.vma_tree import VmaTree
+from kernel_model.sched.requests import Sleeping
 
+DEFAULT_MAX_MAP_COUNT = 65530  # sysctl_max_map_count
 FlushUser = Callable[[int, int], None]
+
+
+@dataclass(slots=True, eq=False)
+class AnonVma:
+    """struct anon_vma: VMAs that share one may be merged, for a page of theirs is found through either.
+
+    `forked`: a VMA has another one of a parent or child in its chain (anon_vma_chain is not singular), so that it may
+    be neither shared with a neighbour nor given to one.
+    """
+
+    forked: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +47,12 @@ class VmArea:
     vm_private_data: object | None = None
     name: str = ""  # base name of the file, or [stack], [heap]
     addr: int = 0
+    anon_vma: AnonVma | None = None
+    vm_file: object | None = None  # compared by identity
+
+    def usable_below(self, guard: int) -> int:
+        """vm_start_gap(): where a hole below this VMA ends; a stack keeps `guard` bytes clear."""
+        return max(self.vm_start - guard, 0) if self.vm_flags & VM_GROWSDOWN else self.vm_start
 
 
 @dataclass(slots=True)
@@ -41,6 +61,15 @@ class FaultCounters:
 
     major: int = 0
     minor: int = 0
+
+
+VmaHook = Callable[[VmArea], Sleeping]
+
+
+def unlocked(vma: VmArea) -> Sleeping:
+    """Locks no VMA: nobody else can be there."""
+    return
+    yield
 
 
 class MmStruct:
@@ -62,11 +91,17 @@ class MmStruct:
             init_mm.memory.write(self.tree.root + 2048, init_mm.memory.read(init_mm.pgd + 2048, 2048))
         self.task_size = init_mm.layout.task_size
         self.mmap_base = (self.task_size - (128 << 20)) & -4096  # mmap_base() without randomisation, MIN_GAP 128 MiB
+        self.max_map_count = DEFAULT_MAX_MAP_COUNT
         self.counters = FaultCounters()
         self.flush: FlushUser = lambda start, end: None
-        self._vmas: SortedDict[int, VmArea] = SortedDict()
+        self._vmas = VmaTree()
+        self.start_write: VmaHook = unlocked  # vma_start_write()
+        self.detach: VmaHook = unlocked  # vma_mark_detached()
+        self.free_vma: Callable[[int], Sleeping] = self._free_at_once  # vm_area_free() of a guest address
         self.by_addr: dict[int, VmArea] = {}
-        self.addr = objects.new("mm_struct", pgd=init_mm.phys_to_virt(self.tree.root))
+        self.addr = objects.new(
+            "mm_struct", pgd=init_mm.phys_to_virt(self.tree.root), task_size=self.task_size, mmap_base=self.mmap_base
+        )
         objects.init_mmap_lock(self.addr)
 
     @property
@@ -78,13 +113,21 @@ class MmStruct:
 
     def find_vma(self, addr: int) -> VmArea | None:
         """The first VMA that ends above `addr`; it may begin above it too."""
-        index = self._vmas.bisect_right(addr) - 1
-        for i in (index, index + 1):
-            if 0 <= i < len(self._vmas):
-                vma: VmArea = self._vmas.peekitem(i)[1]
-                if vma.vm_end > addr:
-                    return vma
-        return None
+        return self._vmas.find(addr)
+
+    def vma_before(self, addr: int) -> VmArea | None:
+        """The last VMA that begins below `addr` (vma_prev() of the iterator at `addr`)."""
+        return self._vmas.before(addr)
+
+    @property
+    def map_count(self) -> int:
+        """Number of VMAs."""
+        return self._vmas.size
+
+    @property
+    def holes(self) -> VmaTree:
+        """Where to look for unmapped areas."""
+        return self._vmas
 
     def vma_lookup(self, addr: int) -> VmArea | None:
         """The VMA that holds `addr`."""
@@ -98,46 +141,101 @@ class MmStruct:
 
     def vmas(self) -> Iterator[VmArea]:
         """All VMAs, ascending."""
-        return iter(list(self._vmas.values()))
+        return iter(list(self._vmas))
 
-    def insert_vma(self, vma: VmArea) -> None:
-        """vma_link(): add a VMA that overlaps none."""
-        if vma.vm_start >= vma.vm_end or self.find_vma_intersection(vma.vm_start, vma.vm_end) is not None:
-            raise ValueError(f"VMA [{vma.vm_start:#x}, {vma.vm_end:#x}) is empty or overlaps another")
+    def alloc_vma(self, vma: VmArea) -> VmArea:
+        """vm_area_alloc(), vm_area_dup(): give a new VMA its guest struct; detached, and in no tree yet."""
         vma.addr = self.objects.new(
-            "vm_area_struct", vm_start=vma.vm_start, vm_end=vma.vm_end, vm_flags=vma.vm_flags, vm_mm=self.addr
+            "vm_area_struct", vm_start=vma.vm_start, vm_end=vma.vm_end, vm_flags=vma.vm_flags, vm_mm=self.addr,
+            vm_pgoff=vma.vm_pgoff,
         )
         self.objects.init_vma_lock(vma.addr)
-        self._vmas[vma.vm_start] = vma
+        return vma
+
+    def link_vma(self, vma: VmArea) -> None:
+        """vma_iter_store_new() and vma_mark_attached(): it can be found from now on."""
+        if vma.vm_start >= vma.vm_end or self.find_vma_intersection(vma.vm_start, vma.vm_end) is not None:
+            raise ValueError(f"VMA [{vma.vm_start:#x}, {vma.vm_end:#x}) is empty or overlaps another")
+        self.objects.attach_vma(vma.addr)
+        self._vmas.insert(vma)
         self.by_addr[vma.addr] = vma
+        self.objects.set("mm_struct", self.addr, map_count=self.map_count)
+
+    def unlink_vma(self, vma: VmArea) -> None:
+        """vma_iter_clear(): it can no longer be found; the object stays."""
+        self._vmas.remove(vma)
+        self.objects.set("mm_struct", self.addr, map_count=self.map_count)
+
+    def insert_vma(self, vma: VmArea) -> None:
+        """vm_area_alloc() and vma_link() where nobody else runs: add a VMA that overlaps none."""
+        self.link_vma(self.alloc_vma(vma))
+
+    def set_range(self, vma: VmArea, start: int, end: int, pgoff: int) -> None:
+        """vma_set_range() of a VMA in the tree; the caller holds its lock for writing."""
+        if vma.vm_start == start:
+            vma.vm_end = end
+            self._vmas.end_changed(vma)
+        else:
+            self._vmas.remove(vma)
+            vma.vm_start, vma.vm_end = start, end
+            self._vmas.insert(vma)
+        vma.vm_pgoff = pgoff
+        self.objects.set("vm_area_struct", vma.addr, vm_start=start, vm_end=end, vm_pgoff=pgoff)
+
+    def set_flags(self, vma: VmArea, vm_flags: int) -> None:
+        """vm_flags_reset()."""
+        vma.vm_flags = vm_flags
+        self.objects.set("vm_area_struct", vma.addr, vm_flags=vm_flags)
 
     def resize_vma(self, vma: VmArea, start: int, end: int) -> None:
-        """vma_set_range(): move the ends of a VMA, keeping file offsets."""
-        del self._vmas[vma.vm_start]
-        vma.vm_pgoff += (start - vma.vm_start) >> PAGE_SHIFT
-        vma.vm_start, vma.vm_end = start, end
-        self._vmas[start] = vma
-        self.objects.set("vm_area_struct", vma.addr, vm_start=start, vm_end=end)
+        """set_range() that keeps file offsets."""
+        self.set_range(vma, start, end, vma.vm_pgoff + ((start - vma.vm_start) >> PAGE_SHIFT))
 
-    def remove_vma(self, vma: VmArea) -> None:
-        """Close and forget a VMA; its pages have been zapped."""
-        del self._vmas[vma.vm_start]
+    def close_vma(self, vma: VmArea) -> Sleeping:
+        """remove_vma(): close and free a VMA that is out of the tree."""
         del self.by_addr[vma.addr]
         if vma.vm_ops is not None:
             vma.vm_ops.close(vma)
-        self.objects.free(vma.addr)
+        yield from self.free_vma(vma.addr)
+
+    def _free_at_once(self, addr: int) -> Sleeping:
+        self.objects.free(addr)
+        return
+        yield
+
+    def run(self, steps: Sleeping) -> Any:
+        """The result of an operation on an address space that no task runs in: no locks, and it may not sleep."""
+        hooks = self.start_write, self.detach, self.free_vma
+        self.start_write, self.detach, self.free_vma = unlocked, unlocked, self._free_at_once
+        try:
+            request = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            self.start_write, self.detach, self.free_vma = hooks
+        raise RuntimeError(f"{self.name}: {request!r} where nothing can sleep")
 
     # -- pages -------------------------------------------------------------------------------------------------------
+
+    def frame(self, entry: int) -> int | None:
+        """vm_normal_page(): pfn of the counted page that a user entry maps or keeps (PROT_NONE)."""
+        pgtable = self.init_mm.pgtable
+        if pgtable.special(entry) or not (pgtable.present(entry) or pgtable.protnone(entry)):
+            return None
+        return pgtable.pa(entry) >> PAGE_SHIFT
+
+    def exclusive(self, vma: VmArea, pfn: int) -> bool:
+        """PageAnonExclusive(): no other process, and no file, has this page of a private mapping."""
+        return not vma.vm_flags & VM_SHARED and self.pages.page_count(pfn) == 1
 
     def zap_page_range(self, start: int, size: int) -> int:
         """zap_page_range_single(): unmap the user pages of the range, drop their references; how many there were."""
         cleared = self.tree.unmap_range(start, size)
-        pgtable = self.init_mm.pgtable
         if cleared:
             self.flush(start, start + size)
         for _, entry in cleared:
-            if pgtable.present(entry) and not pgtable.special(entry):
-                pfn = pgtable.pa(entry) >> PAGE_SHIFT
+            pfn = self.frame(entry)
+            if pfn is not None:
                 self.pages.add_mapcount(pfn, -1)
                 self.pages.put_page(pfn)
         return len(cleared)
@@ -146,7 +244,8 @@ class MmStruct:
         """exit_mmap() and __mmdrop(): unmap everything, free all tables and the struct. The mm is dead afterwards."""
         for vma in self.vmas():
             self.zap_page_range(vma.vm_start, vma.vm_end - vma.vm_start)
-            self.remove_vma(vma)
+            self._vmas.remove(vma)
+            self.run(self.close_vma(vma))
         self.tree.free_tables()
         self.objects.free(self.addr)
 

@@ -6,19 +6,27 @@ continues, and when, is the scheduler's business (kernel_model/sched/core.py).
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 
 class GuestCall:
-    """Run a guest function on the task's own stack, where it may itself sleep; the yield gives its unsigned result."""
+    """Run a guest function on the task's own stack, where it may itself sleep; the yield gives its unsigned result.
 
-    __slots__ = ("arguments", "function")
+    To a stack walk the function was called by what lies before `return_address` (None: by the machine), and that
+    through the calls that `frames` gives the return addresses of, outermost first.
+    """
 
-    def __init__(self, function: str | int, *arguments: int) -> None:
+    __slots__ = ("arguments", "frames", "function", "return_address")
+
+    def __init__(
+        self, function: str | int, *arguments: int, return_address: int | None = None, frames: Sequence[int] = ()
+    ) -> None:
         self.function = function  # a symbol of the image or an address
         self.arguments = arguments
+        self.return_address = return_address
+        self.frames = frames
 
 
 @dataclass(frozen=True, slots=True)

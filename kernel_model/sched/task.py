@@ -49,6 +49,7 @@ class KcallFrame:
     name: str
     call: Any = None  # the GuestCall it asked for, until that is made
     saved: bytes | None = None  # CPU state to return to while a guest function runs for it
+    returns: tuple[int, int] | None = None  # address and stack pointer that say that this function has returned
     value: int | None = None  # what its yield expression gives next
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from emu import Kernel
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "kernel-texts"
 # what differs between two builds, two boots or two machines
@@ -68,3 +70,18 @@ def golden() -> Callable[[str, str], str]:
         raise AssertionError(f"no reference text of {case} on {arch}")
 
     return read
+
+
+@pytest.fixture
+def replaced(kernel: Kernel) -> Iterator[Callable[[str, Callable[..., object]], None]]:
+    """replaced(name, function) implements a kcall differently for one test; `kernel` is the module's own fixture."""
+    machine = kernel.machine
+    before = list(machine._kcalls)
+
+    def replace(name: str, function: Callable[..., object]) -> None:
+        table = list(machine._kcalls)
+        table[machine._names.index(name)] = function
+        machine._kcalls = table
+
+    yield replace
+    machine._kcalls = before

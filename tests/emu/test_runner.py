@@ -12,21 +12,6 @@ def kernel(request):
     return emu.boot(arch=request.param)
 
 
-@pytest.fixture
-def replaced(kernel):
-    """replaced(name, function) implements a kcall differently for one test."""
-    machine = kernel.machine
-    before = list(machine._kcalls)
-
-    def replace(name, function):
-        table = list(machine._kcalls)
-        table[machine._names.index(name)] = function
-        machine._kcalls = table
-
-    yield replace
-    machine._kcalls = before
-
-
 def test_a_kcall_may_call_the_guest_on_its_tasks_stack(kernel, replaced):
     text = kernel.slab.kzalloc(32)
     kernel.space.write(text, b"abc\0abd\0")

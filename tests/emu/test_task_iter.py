@@ -1,68 +1,74 @@
-"""The task_vma iterator runs: what programs see of the VMAs of the process that runs them, and copy from it."""
+"""bpf_iter_task_vma: how long each kernel's iterator holds mmap_lock, and what it gives."""
 
 import pytest
 
 import emu
-from emu.kernel import IMAGES
-from kernel_model.errors import KemuError
 
-# v7.1's iterator needs the locks of single VMAs
-HOLDING = ["v7.0", "series:kf-forbid-fault-v5"]
+READER, ITER = 0x100, 0x40
 
 
-@pytest.fixture(scope="module", params=["x86_64", "arm64"])
-def arch(request):
-    return request.param
+@pytest.fixture(params=["x86_64", "arm64"])
+def iterate(request):
+    """iterate(profile) -> the states of mmap_lock after _new, the first _next, _release, the next _next and _destroy,
+    and the starts of the two VMAs."""
+
+    def run(profile, release=True):
+        kernel = emu.boot(request.param, profile)
+        task, _ = kernel.exec("touch")
+        it, call = kernel.slab.kzalloc(ITER), kernel.machine.call
+        count = kernel.types.view("mm_struct", task.mm.addr).mmap_lock.count
+        states, starts = [], []
+
+        def step(name, *args):
+            result = call(f"bpf_iter_task_vma_{name}", it, *args)
+            states.append(count.counter)
+            return result
+
+        assert step("new", task.address, 0) == 0
+        starts.append(kernel.types.view("vm_area_struct", step("next")).vm_start)
+        if release:
+            step("release")
+        starts.append(kernel.types.view("vm_area_struct", step("next")).vm_start)
+        step("destroy")
+        assert starts == sorted(vma.vm_start for vma in task.mm.vmas())[:2]
+        return states
+
+    return run
 
 
-def ranges(loaded, count):
-    starts, ends = loaded.read_longs("starts"), loaded.read_longs("ends")
-    return list(zip(starts[:count], ends[:count], strict=True))
+def test_mmap_lock_is_held_from_new_to_destroy(iterate):
+    assert iterate("v7.0", release=False) == [READER, READER, READER, 0]
 
 
-def words(loaded, *names):
-    return [int.from_bytes(loaded.read(name), "little") for name in names]
+def test_the_series_takes_it_in_next_and_drops_it_in_release(iterate):
+    assert iterate("series:kf-forbid-fault-v5") == [0, READER, 0, READER, 0]
 
 
-@pytest.mark.parametrize("engine", ["jit", "interp"])
-def test_a_program_sees_the_vmas_of_its_process_and_copies(arch, engine):
-    kernel = emu.boot(arch=arch, profile="v7.0")
-    loaded = kernel.load(IMAGES / "bpf" / "task_vma.bpf.o", engine)
-    prog = loaded.prog("sleep_in_iter")
-    first = kernel.run(prog)
-    assert (first.error, first.retval, first.oops) == (0, 0, False)
-    seen, copied, errors = words(loaded, "vmas_seen", "copied", "errors")
-    found = ranges(loaded, seen)
-    assert seen >= 3 and (copied, errors) == (0, 0)  # text, data, stack; no VMA holds address 0
-    assert found == sorted(found) and all(start < end for start, end in found)
-    loaded.write("vmas_seen", bytes(4))
-    loaded.write("target", (found[-1][0]).to_bytes(8, "little"))  # the stack's lowest page: not present
-    assert not kernel.run(prog).oops
-    assert words(loaded, "vmas_seen", "copied", "errors") == [seen, 1, 0]
+@pytest.mark.parametrize("profile", ["v6.18", "v7.1", "v7.2"])
+def test_the_snapshot_holds_nothing(iterate, profile):
+    assert iterate(profile, release=False) == [0, 0, 0, 0]
 
 
-def test_the_releasing_program_runs_on_the_series_kernel(arch):
-    kernel = emu.boot(arch=arch, profile="series:kf-forbid-fault-v5")
-    loaded = kernel.load(IMAGES / "bpf" / "task_vma_release.bpf.o")
-    assert kernel.run(loaded.prog("release_then_sleep")).error == 0
-    seen = words(loaded, "vmas_seen")[0]
-    assert seen >= 3
-    loaded.write("vmas_seen", bytes(4))
-    loaded.write("target", ranges(loaded, seen)[1][0].to_bytes(8, "little"))
-    kernel.run(loaded.prog("release_then_sleep"))
-    assert words(loaded, "vmas_seen", "copied", "errors") == [seen, 1, 0]
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_a_vma_that_is_write_locked_is_passed_over(arch):
+    kernel = emu.boot(arch, "v7.1")
+    task, _ = kernel.exec("touch")
+    it, call, mm = kernel.slab.kzalloc(ITER), kernel.machine.call, task.mm
+    first, second = sorted(mm.vmas(), key=lambda vma: vma.vm_start)[:2]
+    call("mmap_write_lock", mm.addr)
+    call("vma_start_write", first.addr)
+    assert call("bpf_iter_task_vma_new", it, task.address, 0) == 0
+    assert kernel.types.view("vm_area_struct", call("bpf_iter_task_vma_next", it)).vm_start == second.vm_start
+    call("bpf_iter_task_vma_destroy", it)
+    call("mmap_write_unlock", mm.addr)
+    assert call("bpf_iter_task_vma_new", it, task.address, 0) == 0
+    assert kernel.types.view("vm_area_struct", call("bpf_iter_task_vma_next", it)).vm_start == first.vm_start
 
 
-@pytest.mark.parametrize("profile", HOLDING)
-def test_two_iterators_over_one_mm(arch, profile):
-    kernel = emu.boot(arch=arch, profile=profile)
-    loaded = kernel.load(IMAGES / "bpf" / "task_vma_nested.bpf.o")
-    assert kernel.run(loaded.prog("nested_iterators")).error == 0
-    outer, inner, different = words(loaded, "outer_seen", "inner_seen", "different")
-    assert outer == inner >= 3 and not different
-
-
-def test_other_kernels_refuse_the_releasing_program(arch):
-    kernel = emu.boot(arch=arch, profile="v7.0")
-    with pytest.raises(KemuError, match="verifier rejects program 'release_then_sleep'"):
-        kernel.load(IMAGES / "bpf" / "task_vma_release.bpf.o")
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_a_writer_refuses_the_iterator_that_needs_mmap_lock(arch):
+    kernel = emu.boot(arch, "v7.0")
+    task, _ = kernel.exec("touch")
+    kernel.machine.call("mmap_write_lock", task.mm.addr)
+    result = kernel.machine.call("bpf_iter_task_vma_new", kernel.slab.kzalloc(ITER), task.address, 0)
+    assert result & 0xFFFF_FFFF == -16 & 0xFFFF_FFFF, "-EBUSY"

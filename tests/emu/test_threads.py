@@ -1,22 +1,11 @@
 """Threads of user programs: real system calls, futexes, two vCPUs, and schedules that an oracle chooses."""
 
-import random
-
 import pytest
 
 import emu
+from emu.explore.oracles import RandomWalk
 from emu.processes import StuckError
 from kernel_model.errors import BudgetExceededError
-
-
-class Dice:
-    """Chooses at random, from a seed."""
-
-    def __init__(self, seed):
-        self._random = random.Random(seed)
-
-    def choose(self, options, current, kind):
-        return self._random.randrange(len(options))
 
 
 @pytest.fixture(scope="module", params=["x86_64", "arm64"])
@@ -41,7 +30,7 @@ def test_threads_share_memory_and_wait_for_each_other(kernel):
 @pytest.mark.parametrize("seed", range(20))
 def test_any_schedule_ends_the_same(kernel, seed):
     sched = kernel.processes.sched
-    sched.oracle, before = Dice(seed), len(sched.history.decisions)
+    sched.oracle, before = RandomWalk(seed), len(sched.history.decisions)
     free = kernel.init_mm.pages.nr_free
     result = run(kernel)
     assert result.exit_code == 7 and result.values["counts"] == (10).to_bytes(4, "little") * 2

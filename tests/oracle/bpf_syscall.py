@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 
 _NR_BPF = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine)
-_PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD = 5, 10, 15
+_PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD, _BTF_LOAD = 5, 10, 15, 18
 _PROG_TYPE_SYSCALL, _F_SLEEPABLE = 31, 1 << 4
 _ATTR_SIZE, _INFO_SIZE = 160, 256
 _INFO = struct.Struct("<II8sIIQQ")  # struct bpf_prog_info up to xlated_prog_insns
@@ -27,6 +27,14 @@ class Kind:
     sleepable: bool = True
     attach_type: int = 0
     attach_btf_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The program's own types and its functions: BTF as bytes, (first instruction, BTF id) of each."""
+
+    btf: bytes
+    infos: tuple[tuple[int, int], ...]
 
 
 @dataclass(slots=True)
@@ -49,26 +57,47 @@ def _bpf(command: int, attr: bytes) -> tuple[int, bytes]:
     return result, buffer.raw
 
 
-def load(code: bytes, log_level: int = 0, kind: Kind | None = None) -> tuple[int, int, str]:
+def load_btf(data: bytes) -> int:
+    """Descriptor of BTF. Raises OSError with the kernel's log."""
+    blob, log = ctypes.create_string_buffer(data, len(data)), ctypes.create_string_buffer(1 << 16)
+    attr = struct.pack("<QQIII", ctypes.addressof(blob), ctypes.addressof(log), len(data), len(log), 1)
+    try:
+        return _bpf(_BTF_LOAD, attr)[0]
+    except OSError as error:
+        raise OSError(error.errno, log.value.decode()) from None
+
+
+def load(
+    code: bytes, log_level: int = 0, kind: Kind | None = None, functions: Functions | None = None
+) -> tuple[int, int, str]:
     """(descriptor or -1, errno or 0, verifier log) of a GPL program, by default a sleepable one of type syscall."""
     kind = kind or Kind()
+    btf = load_btf(functions.btf) if functions else 0
+    pairs = functions.infos if functions else ()
+    infos = ctypes.create_string_buffer(b"".join(struct.pack("<II", *pair) for pair in pairs), 8 * len(pairs) or 1)
     log = ctypes.create_string_buffer(1 << 20)
     insns, license_ = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
     attr = _LOAD.pack(
         kind.type, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(license_), log_level,
         len(log) if log_level else 0, ctypes.addressof(log) if log_level else 0, 0,
-        _F_SLEEPABLE if kind.sleepable else 0, b"", 0, kind.attach_type, 0, 0, 0, 0, 0, 0, 0, kind.attach_btf_id,
+        _F_SLEEPABLE if kind.sleepable else 0, b"", 0, kind.attach_type, btf, 8 if pairs else 0,
+        ctypes.addressof(infos) if pairs else 0, len(pairs), 0, 0, 0, kind.attach_btf_id,
     )
     try:
         fd, _ = _bpf(_PROG_LOAD, attr)
     except OSError as error:
         return -1, error.errno or errno.EINVAL, log.value.decode()
+    finally:
+        if functions:
+            os.close(btf)
     return fd, 0, log.value.decode()
 
 
-def verdict(code: bytes, log_level: int = 2, kind: Kind | None = None) -> tuple[int, str]:
+def verdict(
+    code: bytes, log_level: int = 2, kind: Kind | None = None, functions: Functions | None = None
+) -> tuple[int, str]:
     """(errno or 0, verifier log) of loading a program that nobody wants to keep."""
-    fd, error, log = load(code, log_level, kind)
+    fd, error, log = load(code, log_level, kind, functions)
     if fd >= 0:
         os.close(fd)
     return error, log

@@ -6,9 +6,12 @@
 noinline long strncpy_from_user(char *dst, const char *src, long count)
 {
 	for (long i = 0; i < count; i++) {
-		if (copy_from_user(dst + i, src + i, 1))
+		char c;
+
+		if (copy_from_user(&c, src + i, 1))
 			return -EFAULT;
-		if (!dst[i])
+		dst[i] = c;
+		if (!c)
 			return i;
 	}
 	return count;

@@ -2,7 +2,7 @@
 /*
  * The system calls that change an address space: what they lock, and for how long. Mirrors mm/util.c (vm_mmap_pgoff),
  * mm/mmap.c, mm/vma.c (__vm_munmap), mm/mprotect.c and mm/madvise.c; what happens to VMAs and pages is outside.
- * Left out: populating, files by descriptor, the downgrade of mmap_lock while munmap() frees pages.
+ * Left out: populating, files by descriptor.
  */
 #include <linux/mmap_lock.h>
 #include <linux/syscalls.h>
@@ -13,7 +13,9 @@
 /* kcalls, on the address space of the current task; an address or -errno, 0 or -errno */
 unsigned long do_mmap(struct file *file, unsigned long addr, unsigned long len, unsigned long prot,
 		      unsigned long flags, unsigned long pgoff);
-int do_vmi_munmap(unsigned long start, size_t len);
+long vms_gather_munmap_vmas(unsigned long start, unsigned long end);	/* number of a list; 0: nothing is mapped there */
+void vms_clear_ptes(long vms);
+void remove_vmas(long vms);
 int mprotect_range(unsigned long start, size_t len, unsigned long prot);
 int madvise_range(unsigned long start, size_t len, int behavior);
 
@@ -39,6 +41,36 @@ __frame unsigned long ksys_mmap_pgoff(unsigned long addr, unsigned long len, uns
 	return vm_mmap_pgoff(NULL, addr, len, prot, flags, pgoff);
 }
 
+/* The VMAs are out of the tree: their pages go while others may read it. */
+__frame void vms_complete_munmap_vmas(struct mm_struct *mm, long vms)
+{
+	mmap_write_downgrade(mm);
+	vms_clear_ptes(vms);
+	remove_vmas(vms);
+	mmap_read_unlock(mm);
+}
+
+/* 0: mmap_lock is no longer held; otherwise it still is */
+__frame int do_vmi_align_munmap(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	long vms = vms_gather_munmap_vmas(start, end);
+
+	if (vms < 0)
+		return vms;
+	if (vms)
+		vms_complete_munmap_vmas(mm, vms);
+	else
+		mmap_write_unlock(mm);
+	return 0;
+}
+
+__frame int do_vmi_munmap(struct mm_struct *mm, unsigned long start, size_t len)
+{
+	if (start & (PAGE_SIZE - 1) || start > mm->task_size || len > mm->task_size - start || !len)
+		return -EINVAL;
+	return do_vmi_align_munmap(mm, start, start + ((len + PAGE_SIZE - 1) & -PAGE_SIZE));
+}
+
 __frame int __vm_munmap(unsigned long start, size_t len)
 {
 	struct mm_struct *mm = current->mm;
@@ -46,8 +78,9 @@ __frame int __vm_munmap(unsigned long start, size_t len)
 
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
-	ret = do_vmi_munmap(start, len);
-	mmap_write_unlock(mm);
+	ret = do_vmi_munmap(mm, start, len);
+	if (ret)
+		mmap_write_unlock(mm);
 	return ret;
 }
 

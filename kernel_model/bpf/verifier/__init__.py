@@ -10,7 +10,7 @@ import errno
 from collections.abc import Sequence
 
 from kernel_model.bpf.program import MapType, ProgSpec
-from kernel_model.bpf.verifier import calls, cfg, check, liveness, tracing
+from kernel_model.bpf.verifier import calls, cfg, check, global_funcs, liveness, tracing
 from kernel_model.bpf.verifier.btfview import BtfView
 from kernel_model.bpf.verifier.env import MAX_VAR_OFF, Env
 from kernel_model.bpf.verifier.errors import Reject, VerifierRejected
@@ -37,8 +37,6 @@ def bpf_check(
     except Reject as reject:
         env.verbose(_statistics(env))
         raise VerifierRejected(reject.errno, prog.name, reject.reason, env.log.text) from None
-    if not env.log2:
-        env.log.reset(0)
     env.verbose(_statistics(env))
     stats = Stats(env.insn_processed, env.max_states_per_insn, env.total_states, env.peak_states)
     names = {call.btf_id: call.name for call in env.kfuncs.values()}
@@ -60,6 +58,7 @@ def _run(env: Env) -> None:
         env.inval("a program without instructions")
     cfg.add_subprogs(env)
     _name_subprogs(env)
+    global_funcs.find_linkage(env)
     cfg.check_subprogs(env)
     _use_maps(env)
     cfg.check_cfg(env)
@@ -67,7 +66,7 @@ def _run(env: Env) -> None:
     tracing.check_attach(env)
     cfg.compute_scc(env)
     liveness.compute_live_registers(env)
-    check.do_check(env)
+    check.do_check_all(env)
     calls.check_max_stack_depth(env)
 
 

@@ -170,15 +170,28 @@ def _adjust(env: Env, insn: Insn) -> None:
 def _scalar(insn: Insn, dst: Reg, src: Reg) -> None:
     alu32 = insn.cls == isa.BPF_ALU
     ident, src = dst.id, src.copy()
-    linked = False
-    if insn.op == isa.BPF_ADD and ident and not alu32 and src.is_const() and not ident & R.ADD_CONST:
-        linked = src.const_value() <= 0x7FFF_FFFF
+    off = _link_offset(insn, dst, src, alu32)
     if insn.op in (isa.BPF_DIV, isa.BPF_MOD):
         dst.mark_unknown()
     else:
         scalars.apply(insn.op, dst, src, alu32)
-    dst.off = src.const_value() if linked else 0
-    dst.id = ident | R.ADD_CONST64 if linked else 0
+    dst.off = off or 0
+    dst.id = ident | (R.ADD_CONST32 if alu32 else R.ADD_CONST64) if off is not None else 0
+
+
+def _link_offset(insn: Insn, dst: Reg, src: Reg, alu32: bool) -> int | None:
+    """By how much `dst` moves away from the scalars that it equalled; None where they are no longer linked."""
+    if insn.op not in (isa.BPF_ADD, isa.BPF_SUB) or not dst.id or dst.id & R.ADD_CONST or not src.is_const(alu32):
+        return None
+    if insn.is_reg and insn.src == insn.dst:
+        return None
+    if alu32 and dst.umax > R.U32_MAX:
+        return None
+    value = src.const_value(alu32)
+    value = bounds.s32(value) if alu32 else bounds.s64(value)
+    if insn.op == isa.BPF_SUB:
+        value = -value if value != R.S32_MIN else R.S64_MAX
+    return value if R.S32_MIN <= value <= R.S32_MAX else None
 
 
 def _sane(env: Env, reg: Reg, kind: int) -> None:

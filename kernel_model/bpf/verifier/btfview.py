@@ -14,10 +14,11 @@ _SCALARS = (Kind.INT, Kind.ENUM, Kind.ENUM64)
 class BtfView:
     """One BTF: the kernel's or the object's. Identity matters: registers compare views by `is`."""
 
-    __slots__ = ("btf",)
+    __slots__ = ("btf", "_tags")
 
     def __init__(self, btf: Btf) -> None:
         self.btf = btf
+        self._tags: dict[tuple[int, int], list[str]] | None = None
 
     def type(self, type_id: int) -> BtfType:
         """The type with that id; ObjectFileError for none."""
@@ -48,6 +49,15 @@ class BtfView:
             return None
         proto = self.btf.type(func.type_id)
         return proto if proto.kind is Kind.FUNC_PROTO else None
+
+    def arg_tags(self, func_id: int, arg: int) -> list[str]:
+        """Declaration tags of one argument of a FUNC (btf_find_next_decl_tag())."""
+        if self._tags is None:
+            self._tags = {}
+            for kind in self.btf.types():
+                if kind.kind is Kind.DECL_TAG:
+                    self._tags.setdefault((kind.type_id, kind.extra), []).append(kind.name)
+        return self._tags.get((func_id, arg), [])
 
     def is_scalar(self, type_id: int) -> bool:
         """btf_type_is_scalar(): an integer or enumeration behind its modifiers."""

@@ -1,17 +1,17 @@
 """Calls between the program's own functions, and the ends of functions.
 
 Mirrors check_func_call(), setup_func_entry(), prepare_func_exit(), check_max_stack_depth() (kernel/bpf/verifier.c,
-6.18). Global functions are walked into at each call, like static ones: what is accepted is safe, but a global
-function whose prototype promises less than its callers know may be accepted where the kernel refuses it. Left out:
-callbacks.
+6.18). Left out: callbacks.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
-from kernel_model.bpf.verifier import refs, regions, tracing
+from kernel_model.bpf.verifier import global_funcs, refs, regions, tracing
 from kernel_model.bpf.verifier import regs as R
+from kernel_model.bpf.verifier.errors import Reject
 from kernel_model.bpf.verifier.state import MAX_CALL_FRAMES, Frame
 
 if TYPE_CHECKING:
@@ -21,16 +21,18 @@ MAX_BPF_STACK = 512
 
 
 def check_call(env: Env) -> None:
-    """A call of a function of the program: the walk goes on in it."""
+    """check_func_call(): into a static function the walk goes on; a global one is taken at its prototype's word."""
     state, insn = env.cur, env.insn
     target = env.insn_idx + insn.imm + 1
     number = env.find_subprog(target)
+    refused = global_funcs.check_call(env, number)
+    if refused is not None and refused.errno == errno.EFAULT:
+        raise refused
+    if env.subprogs[number].is_global:
+        _call_global(env, number, refused)
+        return
     if state.curframe + 1 >= MAX_CALL_FRAMES:
-        env.fail(7, f"the call stack of {state.curframe + 2} frames is too deep")
-    if state.active_locks and env.subprogs[number].is_global:
-        env.inval("global function calls are not allowed while holding a lock,\nuse static function instead")
-    if env.subprogs[number].is_global and env.subprogs[number].might_sleep:
-        regions.check_global(env, env.subprogs[number].name)
+        env.fail(errno.E2BIG, f"the call stack of {state.curframe + 2} frames is too deep")
     caller = state.frames[state.curframe]
     callee = Frame(env.insn_idx, state.curframe + 1, number)
     for i in range(1, 6):
@@ -46,6 +48,23 @@ def check_call(env: Env) -> None:
         env.print_state(state, caller.frameno)
         env.verbose("callee:\n")
         env.print_state(state, callee.frameno)
+
+
+def _call_global(env: Env, number: int, refused: Reject | None) -> None:
+    """It is verified by itself, afterwards."""
+    sub = env.subprogs[number]
+    if env.cur.active_locks:
+        env.inval("global function calls are not allowed while holding a lock,\nuse static function instead")
+    if sub.might_sleep:
+        regions.check_global(env, sub.name)
+    if refused is not None:
+        text = f"Caller passes invalid args into func#{number} ('{sub.name}')"
+        env.fail(refused.errno, text)
+    if env.log1:
+        env.verbose(f"Func#{number} ('{sub.name}') is global and assumed valid.\n")
+    sub.called = True
+    env.clear_caller_saved(env.cur.frame)
+    env.regs[0].mark_unknown()
 
 
 def return_to_caller(env: Env) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from arch import bpf_isa as isa
 from kernel_model.bpf.program import MapType
-from kernel_model.bpf.verifier import alu, calls, helpers, jumps, kfuncs, kinds, mem, prune, regions
+from kernel_model.bpf.verifier import alu, calls, global_funcs, helpers, jumps, kfuncs, kinds, mem, prune, regions
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.env import COMPLEXITY_LIMIT_INSNS, Env
 from kernel_model.bpf.verifier.state import MAIN_FUNC, Frame, State
@@ -18,17 +18,47 @@ if TYPE_CHECKING:
     from arch.bpf_isa import Insn
 
 
-def initial_state(env: Env) -> State:
-    """The main function's entry: R1 is the context."""
-    frame = Frame(MAIN_FUNC, 0, 0)
-    frame.regs[1].mark_known_zero(R.PTR_TO_CTX)
-    return State(frames=[frame], in_sleepable=env.prog.sleepable)
+def _entry_state(env: Env, number: int) -> State:
+    """do_check_common(): the state at the entry of the program, where R1 is the context, or of a global function."""
+    frame = Frame(MAIN_FUNC, 0, number)
+    if number:
+        global_funcs.enter(env, number, frame.regs)
+    else:
+        sub = env.subprogs[0]
+        if env.btf is not None and sub.btf_func:
+            global_funcs.prepare(env, sub)  # only for what it has to say
+        frame.regs[1].mark_known_zero(R.PTR_TO_CTX)
+    return State(frames=[frame], in_sleepable=env.prog.sleepable, first_insn_idx=env.subprogs[number].start)
 
 
-def do_check(env: Env) -> None:
-    """Walk from instruction 0 until no path is left. Raises Reject."""
-    env.cur = initial_state(env)
-    env.insn_idx, prev = 0, -1
+def do_check_all(env: Env) -> None:
+    """do_check_main(), then do_check_subprogs(): every global function that something verified calls. Raises Reject."""
+    _do_check_common(env, 0)
+    again = True
+    while again:
+        again = False
+        for number, sub in enumerate(env.subprogs):
+            if not number or not sub.is_global or not sub.called or sub.verified:
+                continue
+            _do_check_common(env, number)
+            if env.log1:
+                env.verbose(f"Func#{number} ('{sub.name}') is safe for any args that match its prototype\n")
+            sub.verified = again = True
+
+
+def _do_check_common(env: Env, number: int) -> None:
+    env.prev_line = None
+    env.explored.clear()
+    env.scc_visits.clear()
+    env.cur = _entry_state(env, number)
+    do_check(env, env.subprogs[number].start)
+    if not env.log2:
+        env.log.reset(0)
+
+
+def do_check(env: Env, start: int) -> None:
+    """Walk from instruction `start` until no path is left. Raises Reject."""
+    env.insn_idx, prev = start, -1
     print_state = False
     env.scratch_all()
     env.liveness.reset_callchain()

@@ -280,11 +280,7 @@ def _sync_linked(state: State, known: Reg, linked: list[tuple[int, int, bool]]) 
         if reg is known or reg.type != R.SCALAR_VALUE or reg.id & ~R.ADD_CONST != known.id & ~R.ADD_CONST:
             continue
         if not (reg.id & R.ADD_CONST or known.id & R.ADD_CONST) or reg.off == known.off:
-            precise = reg.precise
-            ident, off = reg.id, reg.off
-            reg.assign(known)
-            reg.id, reg.off = ident, off
-            reg.precise = precise
+            reg.assign(known)  # its link too
             continue
         delta = reg.off - known.off
         ident, off, precise = reg.id, reg.off, reg.precise
@@ -460,10 +456,7 @@ def _both(env: Env, insn: Insn, dst: Reg, src: Reg, op: int, is32: bool) -> None
     other = env.push_stack(env.insn_idx + insn.off + 1, env.insn_idx)
     other_regs = other.frame.regs
     true_src = other_regs[insn.src] if insn.is_reg else src.copy()
-    if insn.is_reg and insn.src == insn.dst:
-        pass  # both sides are one register: nothing to learn from comparing it with itself
-    else:
-        _set_min_max(other_regs[insn.dst], true_src, dst, src, op, is32)
+    _set_min_max(other_regs[insn.dst], true_src, dst, src, op, is32)
     if insn.is_reg and src.type == R.SCALAR_VALUE and src.id:
         _sync_linked(this, src, linked)
         _sync_linked(other, true_src, linked)

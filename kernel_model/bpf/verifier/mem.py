@@ -130,15 +130,17 @@ def access(
 def _remember(env: Env, kind: int, load: bool = False) -> None:
     """save_aux_ptr_type(): one instruction is rewritten for one kind of pointer only."""
     aux = env.cur_aux
-    special = (R.PTR_TO_CTX, R.PTR_TO_ARENA, R.PTR_TO_BTF_ID)
     known, pointees = aux.ptr_type, (R.PTR_TO_MEM, R.PTR_TO_BTF_ID)
-    if not known or known == kind or not {known & R.BASE_MASK, kind & R.BASE_MASK} & set(special):
-        aux.ptr_type = known or kind
+    if not known or known == kind:
+        aux.ptr_type = kind
     elif load and known & R.BASE_MASK in pointees and kind & R.BASE_MASK in pointees:
-        # trusted on one path, untrusted on another: the load is a probing one wherever one of them is
-        if kind & R.PTR_UNTRUSTED or kind == R.PTR_TO_BTF_ID:
-            aux.ptr_type = kind
-    else:
+        # trusted on one path, not on another: the load is a probing one wherever one of them is
+        bases = {known & R.BASE_MASK, kind & R.BASE_MASK}
+        aux.ptr_type = (known | kind) & (R.PTR_UNTRUSTED | R.MEM_RDONLY)
+        aux.ptr_type |= R.PTR_TO_MEM if R.PTR_TO_MEM in bases else R.PTR_TO_BTF_ID
+        if len(bases) == 2 and R.PTR_TO_BTF_ID in (known, kind):
+            aux.ptr_type |= R.PTR_UNTRUSTED | R.MEM_RDONLY
+    elif {known & R.BASE_MASK, kind & R.BASE_MASK} & {R.PTR_TO_CTX, R.PTR_TO_ARENA, R.PTR_TO_BTF_ID}:
         env.inval("same insn cannot be used with different pointers")
 
 
@@ -206,7 +208,9 @@ def _read_modify_write(env: Env, insn: Insn, size: int) -> int:
     loaded = isa.R0 if insn.imm == isa.BPF_CMPXCHG else insn.src
     if kind == R.PTR_TO_STACK:
         stack.helper_access(env, insn.dst, 0, False)
-        at = stack.offset(env, insn.dst, dst, insn.off)
+        if dst.var_off.mask:
+            env.not_modelled(f"R{insn.dst}: atomic access to the stack at a variable offset")
+        at = stack.offset(dst, insn.off)
         frame = stack.check_bounds(env, insn.dst, dst, at, size, True)
         env.liveness.mark_read(frame.frameno, env.insn_idx, 1 << (-at - 1) // 8)
         access(env, insn.dst, insn.off, size, True, None)

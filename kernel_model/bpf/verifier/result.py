@@ -83,6 +83,8 @@ class Subprog:
     might_sleep: bool = False
     is_callback: bool = False
     called: bool = False  # global functions: reached from something that was verified
+    verified: bool = False
+    unreliable: bool = False  # its BTF does not say what callers pass
     postorder: list[int] = field(default_factory=list)
 
 

@@ -1,7 +1,7 @@
 """The program's stack: spills, fills, bytes that are merely written.
 
 Mirrors check_stack_write_fixed_off(), check_stack_read_fixed_off(), save_register_state() and
-check_stack_range_initialized() (kernel/bpf/verifier.c, 6.18). Left out: accesses at a variable offset.
+check_stack_range_initialized() (kernel/bpf/verifier.c, 6.18); accesses at a variable offset are in stack_var.py.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arch import bpf_isa as isa
-from kernel_model.bpf.verifier import precision
+from kernel_model.bpf.verifier import precision, stack_var
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.alu import assign_scalar_id
 from kernel_model.bpf.verifier.bounds import s64
 from kernel_model.bpf.verifier.regs import Reg
+from kernel_model.bpf.verifier.stack_bounds import MAX_BPF_STACK, READABLE, check_alignment, reserve
 from kernel_model.bpf.verifier.state import (
+    SPECIAL_SLOTS,
     STACK_INVALID,
     STACK_MISC,
     STACK_SPILL,
@@ -27,14 +29,10 @@ from kernel_model.bpf.verifier.state import (
 if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
 
-MAX_BPF_STACK = 512
-_READABLE = (STACK_INVALID, STACK_MISC, STACK_ZERO, STACK_SPILL)
 
 
-def offset(env: Env, regno: int, reg: Reg, off: int) -> int:
-    """Distance from the frame pointer of an access through `reg`; a variable one is not modelled."""
-    if reg.var_off.mask:
-        env.not_modelled(f"R{regno}: stack access at a variable offset")
+def offset(reg: Reg, off: int) -> int:
+    """Distance from the frame pointer of an access through `reg`, which has a constant offset."""
     return off + reg.off + s64(reg.var_off.value)
 
 
@@ -43,11 +41,7 @@ def check_bounds(env: Env, regno: int, reg: Reg, at: int, size: int, write: bool
     if not at >= -MAX_BPF_STACK or at + size > 0:
         what = "write to" if write else "read from"
         env.access(f"invalid {what} stack R{regno} off={at} size={size}")
-    frame = env.func(reg)
-    frame.grow((-at + 7) // 8)
-    sub = env.subprogs[frame.subprogno]
-    sub.stack_depth = max(sub.stack_depth, -at)
-    return frame
+    return reserve(env, reg, -at)
 
 
 def _save(frame: Frame, spi: int, reg: Reg, size: int) -> None:
@@ -64,9 +58,11 @@ def _save(frame: Frame, spi: int, reg: Reg, size: int) -> None:
 def write(env: Env, regno: int, off: int, size: int, value: int | None) -> None:
     """A store of register `value`, or of an immediate or unknown bytes where it is None."""
     base = env.regs[regno]
-    at = offset(env, regno, base, off)
-    if at % size:
-        env.access(f"misaligned stack access off 0+{base.off}+{off} size {size}")
+    check_alignment(env, base, off, size)
+    if base.var_off.mask:
+        stack_var.write(env, regno, off, size, value)
+        return
+    at = offset(base, off)
     frame = check_bounds(env, regno, base, at, size, True)
     spi = (-at - 1) // 8
     env.scratch_slot(spi)
@@ -103,9 +99,9 @@ def write(env: Env, regno: int, off: int, size: int, value: int | None) -> None:
 
 def _scrub(slot: Slot, at: int, size: int, kind: int) -> None:
     """Bytes of a slot that a plain store overwrites; what was spilled there is no register any more."""
-    if slot.kinds[7] == STACK_SPILL or any(k not in (STACK_INVALID, STACK_MISC, STACK_ZERO) for k in slot.kinds):
+    if slot.kinds[7] in SPECIAL_SLOTS:
         for i in range(8):
-            if slot.kinds[i] not in (STACK_INVALID, STACK_ZERO):
+            if slot.kinds[i] != STACK_INVALID:
                 slot.kinds[i] = STACK_MISC
     slot.spilled.mark_not_init()
     first = (-at - 1) % 8
@@ -116,9 +112,11 @@ def _scrub(slot: Slot, at: int, size: int, kind: int) -> None:
 def read(env: Env, regno: int, off: int, size: int, dst: int) -> None:
     """A load into register `dst`."""
     base = env.regs[regno]
-    at = offset(env, regno, base, off)
-    if at % size:
-        env.access(f"misaligned stack access off 0+{base.off}+{off} size {size}")
+    check_alignment(env, base, off, size)
+    if base.var_off.mask:
+        stack_var.read(env, regno, off, size, dst)
+        return
+    at = offset(base, off)
     frame = check_bounds(env, regno, base, at, size, False)
     spi = (-at - 1) // 8
     slot = frame.stack[spi]
@@ -179,19 +177,24 @@ def helper_access(env: Env, regno: int, size: int, writes: bool, raw: bool = Fal
     `raw`: a helper promises to write all of it, so what was there does not matter.
     """
     base = env.regs[regno]
-    at = offset(env, regno, base, 0)
-    if size == 0:
-        return
-    frame = check_bounds(env, regno, base, at, size, writes)
-    for byte in range(at, at + size):
+    if base.var_off.mask:
+        low, high, raw = base.smin + base.off, base.smax + base.off, False
+        frame = stack_var.check_bounds(env, regno, base, 0, size, writes)
+    else:
+        low = high = offset(base, 0)
+        if size == 0:
+            return
+        frame = check_bounds(env, regno, base, low, size, writes)
+    for byte in range(low, high + size):
         spi = (-byte - 1) // 8
         slot = frame.stack[spi]
         if raw:
             env.scratch_slot(spi)
             _scrub(slot, byte, 1, STACK_MISC)
             continue
-        if slot.kinds[(-byte - 1) % 8] not in _READABLE:
-            env.access(f"invalid read from stack R{regno} off {at}+{byte - at} size {size}")
+        if slot.kinds[(-byte - 1) % 8] not in READABLE:
+            where = f"var_off {base.var_off}" if base.var_off.mask else f"off {low}"
+            env.access(f"invalid read from stack R{regno} {where}+{byte - low} size {size}")
         if writes:
             _scrub(slot, byte, 1, STACK_MISC)
         env.liveness.mark_read(frame.frameno, env.insn_idx, 1 << spi)

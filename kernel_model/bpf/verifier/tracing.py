@@ -138,8 +138,12 @@ def _argument(env: Env, proto: BtfType, off: int, size: int) -> tuple[int, int] 
 
 
 def check_return(env: Env) -> None:
-    """check_return_code(): programs at a function's entry or exit return 0."""
+    """check_return_code(): programs at a function's entry or exit return 0, global functions a scalar."""
     prog = env.prog
+    if env.cur.frame.subprogno:
+        if env.regs[0].type != R.SCALAR_VALUE:
+            env.inval(f"At subprogram exit the register R0 is not a scalar value ({R.type_str(env.regs[0].type)})")
+        return
     if prog.type is not ProgType.TRACING:
         return
     if prog.expected_attach_type in (BPF_TRACE_FENTRY, BPF_TRACE_FEXIT):

@@ -81,7 +81,7 @@ def test_random_schedules_find_the_deadlock_replay_exactly_and_leak_nothing(held
         again = held(Replay(dict(run.deviations)))
         assert (again.outcome, again.token, again.seen, again.copied) == (run.outcome, run.token, run.seen, run.copied)
         found.setdefault(run.outcome, run)
-    assert set(found) == {"completes", "deadlock"}
+    assert set(found) >= {"completes", "deadlock"} and set(found) <= {"completes", "deadlock", "busy"}
     assert pages.nr_free == free, "what was killed gave everything back"
     small = minimise(held, found["deadlock"])
     assert small.outcome == "deadlock" and order(small) <= order(found["deadlock"])
@@ -95,7 +95,7 @@ def test_ten_thousand_schedules(arch, profile):
     experiment, names = Experiment(arch, profile), sorted(STRATEGIES)
     for seed in range(10_000):
         run = experiment(STRATEGIES[names[seed % len(names)]](seed))
-        assert run.outcome in ("completes", "deadlock") and (run.outcome != "deadlock" or profile == "v7.0")
+        assert run.outcome in (("completes", "busy", "deadlock") if profile == "v7.0" else ("completes",))
         assert experiment(Replay(dict(run.deviations))) == run
 
 

@@ -45,18 +45,20 @@ class Memory:
 
 
 class Host:
+    """Its requests are the answers."""
+
     def __init__(self):
         self.log = []
 
-    def call(self, slot, insn, args):
-        self.log.append(("call", slot, insn.imm, args))
+    def call(self, slot, callers, insn, args):
+        self.log.append(("call", slot, insn.imm, args, list(callers)))
         return args[0] + args[1]
 
-    def timed_may_goto(self, slot, counter):
+    def timed_may_goto(self, slot, callers, counter):
         self.log.append(("may_goto", slot, counter))
         return 3
 
-    def arena_fault(self, slot, address, write):
+    def arena_fault(self, slot, callers, address, write):
         self.log.append(("fault", slot, address, write))
 
 
@@ -67,7 +69,17 @@ def prog(insns, depth=64, funcs=None):
 def interpret(insns, memory=None, host=None, arena=None, context=0, budget=100_000, **kw):
     memory = memory or Memory(stack=(STACK, bytes(4096)), data=(DATA, bytes(4096)))
     program = insns if isinstance(insns, XlatedProg) else prog(insns, **kw)
-    return Interpreter(program, memory, host or Host(), arena, budget).run(context, STACK, 4096)
+    return finish(Interpreter(program, memory, arena, budget).run(host or Host(), context, STACK, 4096))
+
+
+def finish(run):
+    """Send a run what it asks for until it ends."""
+    answer = None
+    while True:
+        try:
+            answer = run.send(answer)
+        except StopIteration as done:
+            return done.value
 
 
 def mov(dst, value):
@@ -182,6 +194,22 @@ def test_arena_faults_are_reported_and_clear_what_a_load_would_have_written():
                Insn(bpf.BPF_ALU64 | bpf.BPF_ADD | bpf.BPF_X, 0, 5), EXIT]
     assert interpret(program, memory, host, arena) == 77 + 0 + 13
     assert host.log == [("fault", 7, 0x5008, False), ("fault", 8, 0x4FFC, True), ("fault", 11, 13, True)]
+
+
+def test_two_runs_of_one_program_take_turns():
+    main = [Insn(bpf.BPF_ALU64 | bpf.BPF_MOV | bpf.BPF_X, 6, 1), Insn(CALL, 0, bpf.BPF_PSEUDO_CALL, 0, 2),
+            Insn(bpf.BPF_ALU64 | bpf.BPF_ADD | bpf.BPF_X, 0, 6), EXIT]
+    sub = [Insn(CALL, 0, 0, 0, 5), EXIT]
+    funcs = [XlatedFunc("main", 0, main, 8, False), XlatedFunc("sub", 4, sub, 8, True)]
+    memory, hosts = Memory(stack=(STACK, bytes(4096))), [Host(), Host()]
+    interpreter = Interpreter(prog([], funcs=funcs), memory)
+    runs = [interpreter.run(host, 100 * i, STACK + 2048 * i, 2048) for i, host in enumerate(hosts)]
+    assert [next(run) for run in runs] == [0, 100]
+    assert [host.log[0][4] for host in hosts] == [[1], [1]]
+    for number in (1, 0):
+        with pytest.raises(StopIteration) as done:
+            runs[number].send(7)
+        assert done.value.value == 100 * number + 7
 
 
 def test_an_endless_program_uses_up_its_budget():

@@ -21,6 +21,7 @@ from kernel_model.locking.problems import (
 )
 from kernel_model.locking.validator import Validator
 
+PLAIN = Context()
 IRQS_OFF = Context(hardirqs_on=False)
 IN_IRQ = Context(hardirqs_on=False, in_hardirq=True, irq_config=True)
 SPIN, CONFIG, SLEEP = 2, 3, 4
@@ -43,7 +44,7 @@ class Script:
     def held(self, task: str = "t") -> list:
         return self.tasks.setdefault(task, [])
 
-    def take(self, what: LockMap, task: str = "t", context: Context = Context(), **how):
+    def take(self, what: LockMap, task: str = "t", context: Context = PLAIN, **how):
         return self.validator.acquire(self.held(task), what, 0xABC, context, **how)
 
     def drop(self, what: LockMap, task: str = "t"):
@@ -312,7 +313,7 @@ def test_exclusive_locks_are_refused_exactly_where_the_order_has_a_circle(sectio
         assert isinstance(problem, Circular) == expected
         if problem is not None:
             names = [node.cls.key // 16 for node in problem.path]
-            assert all((a, b) in edges for a, b in zip(names, names[1:], strict=False)), "the chain that is shown exists"
+            assert all((a, b) in edges for a, b in zip(names, names[1:], strict=False))
             return
 
 
@@ -334,7 +335,8 @@ def can_deadlock(orders: set[tuple[int, int, int, int]]) -> bool:
             first = path[0]
             if step[2] == first[0] and not (step[3] == 2 and first[1] != 0):
                 return True
-            if all(step[0] != other[0] for other in path) and step[2] not in {o[0] for o in path} and ring([*path, step]):
+            seen = {other[0] for other in path}
+            if not seen & {step[0], step[2]} and ring([*path, step]):
                 return True
         return False
 

@@ -46,7 +46,7 @@ def test_user_fault(kernel, init_mm):
     assert vma == call(kernel, "find_vma", mm.addr, va - 5) != 0
     assert call(kernel, "mas_walk_vma", mm.addr, va + 4096) == call(kernel, "mas_walk_vma", mm.addr, va - 1) == 0
     flags = int(FAULT_FLAG_DEFAULT | FaultFlag.USER | FaultFlag.WRITE)
-    assert call(kernel, "__handle_mm_fault", vma, va, flags, 0) == VmFault.NONE
+    assert mm.run(call(kernel, "__handle_mm_fault", vma, va, flags, 0)) == VmFault.NONE
     assert mm.tree.walk(va).pa is not None
 
 

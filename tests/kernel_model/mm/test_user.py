@@ -50,6 +50,7 @@ class Device:
     """A file whose pages are given out one by one, as an arena does."""
 
     has_map_pages = False
+    has_close = True
 
     def __init__(self, pages):
         self.pages, self.frames, self.answer, self.log = pages, {}, VmFault.NONE, []
@@ -190,9 +191,9 @@ def test_placement(mm):
     assert do_mmap(mm, a, 0x1000, RW, ANON | MAP_FIXED_NOREPLACE) == -17
     assert do_mmap(mm, a + 0x1000, 0x1000, PROT_READ, ANON | MAP_FIXED) == a + 0x1000
     assert [(v.vm_start, v.vm_end, v.vm_pgoff) for v in mm.vmas()][:3] == [
-        (a, a + 0x1000, 0),
-        (a + 0x1000, a + 0x2000, 0),
-        (a + 0x2000, a + 0x3000, 2),
+        (a, a + 0x1000, a >> 12),
+        (a + 0x1000, a + 0x2000, (a >> 12) + 1),
+        (a + 0x2000, a + 0x3000, (a >> 12) + 2),
     ]
     assert do_mmap(mm, 0, 0, RW, ANON) == -22
     assert do_mmap(mm, 0x1000, 0x1000, RW, ANON | MAP_FIXED) == -1

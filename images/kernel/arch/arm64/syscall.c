@@ -3,6 +3,7 @@
 #include <linux/entry-common.h>
 #include <linux/syscalls.h>
 #include <asm/ptrace.h>
+#include <trace/events/syscalls.h>
 
 #define __NR_write 64
 #define __NR_exit 93
@@ -25,7 +26,7 @@ static __frame long __arm64_sys_write(struct pt_regs *regs)
 	return ksys_write((unsigned int)regs->regs[0], (const char *)regs->regs[1], regs->regs[2]);
 }
 
-static __frame long __arm64_sys_bpf(struct pt_regs *regs)
+__traceable long __arm64_sys_bpf(struct pt_regs *regs)
 {
 	return __sys_bpf((int)regs->regs[0], (union bpf_attr *)regs->regs[1], (unsigned int)regs->regs[2]);
 }
@@ -37,7 +38,7 @@ static __frame long __arm64_sys_mmap(struct pt_regs *regs)
 }
 
 /* Only the caller's own group: process groups are not modelled beyond that. */
-__frame long __arm64_sys_getpgid(const struct pt_regs *regs)
+__traceable long __arm64_sys_getpgid(const struct pt_regs *regs)
 {
 	return do_getpgid((pid_t)regs->regs[0]);
 }
@@ -84,5 +85,7 @@ __frame void do_el0_svc(struct pt_regs *regs)
 {
 	regs->orig_x0 = regs->regs[0];
 	regs->syscallno = (int)regs->regs[8];
+	trace_sys_enter(regs, regs->syscallno);
 	regs->regs[0] = (u64)invoke_syscall(regs, regs->syscallno);
+	trace_sys_exit(regs, (long)regs->regs[0]);
 }

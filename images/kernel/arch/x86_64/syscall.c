@@ -3,9 +3,10 @@
 #include <linux/entry-common.h>
 #include <linux/syscalls.h>
 #include <asm/ptrace.h>
+#include <trace/events/syscalls.h>
 
 /* Only the caller's own group: process groups are not modelled beyond that. */
-__frame long __x64_sys_getpgid(const struct pt_regs *regs)
+__traceable long __x64_sys_getpgid(const struct pt_regs *regs)
 {
 	return do_getpgid((pid_t)regs->di);
 }
@@ -48,7 +49,7 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 	return -ENOSYS;
 }
 
-__frame long __x64_sys_bpf(struct pt_regs *regs)
+__traceable long __x64_sys_bpf(struct pt_regs *regs)
 {
 	return __sys_bpf((int)regs->di, (union bpf_attr *)regs->si, (unsigned int)regs->dx);
 }
@@ -58,7 +59,9 @@ __frame void do_syscall_64(struct pt_regs *regs, int nr)
 	enter_from_user_mode();
 	local_irq_enable();
 	regs->orig_ax = (unsigned int)nr;
+	trace_sys_enter(regs, nr);
 	regs->ax = x64_sys_call(regs, (unsigned int)nr);
+	trace_sys_exit(regs, (long)regs->ax);
 	local_irq_disable();
 	exit_to_user_mode_prepare(regs);
 }

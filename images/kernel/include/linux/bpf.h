@@ -107,7 +107,51 @@ struct bpf_prog {
 	unsigned int (*bpf_func)(const void *ctx, const struct bpf_insn *insn);
 	struct bpf_prog_aux *aux;
 	struct bpf_insn *insnsi;
+	int active[NR_CPUS];	/* runs under way, by CPU */
+	u64 misses;		/* struct bpf_prog_stats: runs left out because one was under way */
 };
+
+struct bpf_run_ctx {};
+
+/* on the stack of a trampoline */
+struct bpf_tramp_run_ctx {
+	struct bpf_run_ctx run_ctx;
+	u64 bpf_cookie;
+	struct bpf_run_ctx *saved_run_ctx;
+};
+
+/* on the stack of a tracepoint's BPF probe */
+struct bpf_trace_run_ctx {
+	struct bpf_run_ctx run_ctx;
+	u64 bpf_cookie;
+};
+
+static __always_inline struct bpf_run_ctx *bpf_set_run_ctx(struct bpf_run_ctx *new_ctx)
+{
+	struct bpf_run_ctx *old_ctx = current->bpf_ctx;
+
+	current->bpf_ctx = new_ctx;
+	return old_ctx;
+}
+
+static __always_inline void bpf_reset_run_ctx(struct bpf_run_ctx *old_ctx)
+{
+	current->bpf_ctx = old_ctx;
+}
+
+/* False where the program is under way on this CPU already: this run is left out. */
+static __always_inline bool bpf_prog_get_recursion_context(struct bpf_prog *prog)
+{
+	if (likely(++prog->active[current->cpu] == 1))
+		return true;
+	prog->misses++;
+	return false;
+}
+
+static __always_inline void bpf_prog_put_recursion_context(struct bpf_prog *prog)
+{
+	prog->active[current->cpu]--;
+}
 
 u64 bpf_arena_get_kern_vm_start(struct bpf_arena *arena);
 u64 bpf_arena_get_user_vm_start(struct bpf_arena *arena);

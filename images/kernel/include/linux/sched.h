@@ -20,6 +20,7 @@
 #define TASK_NORMAL (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE)
 
 struct wake_q_node { struct wake_q_node *next; };
+struct bpf_run_ctx;
 
 /* When interrupts were last enabled and disabled, for reports of lockdep; include/linux/irqflags.h */
 struct irqtrace_events {
@@ -40,6 +41,8 @@ struct task_struct {
 	unsigned int preempt_count;
 	int rcu_read_lock_nesting;
 	unsigned long thread_info_flags;	/* struct thread_info: flags */
+	int trc_reader_nesting;	/* read sections of tasks-trace RCU, which may sleep */
+	struct bpf_run_ctx *bpf_ctx;
 	pid_t pid;
 	pid_t tgid;
 	struct task_struct *real_parent;

@@ -34,6 +34,12 @@ typedef int pid_t;
 /* The frame of this function shows in stack traces: its last call is a call. */
 #define __frame __attribute__((__noinline__, disable_tail_calls))
 #define __bpf_kfunc __attribute__((used, retain)) noinline
+/* Tracing programs can attach to it: the entry has room for a call, and __start_mcount_loc[] says where. */
+#ifdef __x86_64__
+#define __traceable __used __frame __attribute__((patchable_function_entry(5, 0)))
+#else
+#define __traceable __used __frame __attribute__((patchable_function_entry(2, 0)))
+#endif
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

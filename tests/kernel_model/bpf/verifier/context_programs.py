@@ -75,6 +75,10 @@ RCU, UNRCU = kfunc("bpf_rcu_read_lock"), kfunc("bpf_rcu_read_unlock")
 NOPREEMPT, PREEMPT = kfunc("bpf_preempt_disable"), kfunc("bpf_preempt_enable")
 
 
+ZEROS: Step = [Insn(0x7A, 10, 0, off, 0) for off in (-32, -24, -16, -8)]
+ANYWHERE: Step = [helper(7), Insn(0x57, 0, 0, 0, 24), copy(6, 10), Insn(0x0F, 6, 0)]
+
+
 def irq_save(off: int = -8) -> Step:
     """bpf_local_irq_save(r10 + off)."""
     return [fp(1, off), kfunc("bpf_local_irq_save")]
@@ -166,6 +170,28 @@ PROGRAMS: dict[str, Step] = {
     "task_variable": [TASK, helper(7), Insn(0x57, 0, 0, 0, 7), Insn(0x0F, 6, 0), Insn(0x61, 0, 6, 0), EXIT],
     "task_half_a_pointer": [TASK, field(0, 6, "task_struct", "mm", 0), EXIT],
     "task_as_scalar": [helper(35), Insn(0x79, 0, 0, 0), EXIT],
+    # the stack at a variable offset: r6 = r10 + (0, 8, 16 or 24)
+    "stack_read": [ZEROS, ANYWHERE, Insn(0x79, 0, 6, -32), EXIT],
+    "stack_read_of_data": [ZEROS, Insn(0x7A, 10, 0, -16, 7), ANYWHERE, Insn(0x79, 0, 6, -32), EXIT],
+    "stack_read_of_nothing": [ANYWHERE, Insn(0x79, 0, 6, -32), EXIT],
+    "stack_read_word": [ZEROS, ANYWHERE, Insn(0x61, 0, 6, -28), EXIT],
+    "stack_read_misaligned": [ZEROS, ANYWHERE, Insn(0x79, 0, 6, -28), EXIT],
+    "stack_read_beyond": [ZEROS, ANYWHERE, Insn(0x79, 0, 6, -24), EXIT],
+    "stack_read_below": [ANYWHERE, Insn(0x79, 0, 6, -520), EXIT],
+    "stack_read_unbounded": [helper(7), copy(6, 10), Insn(0x0F, 6, 0), Insn(0x71, 0, 6, -32), EXIT],
+    "stack_written": [ZEROS, ANYWHERE, Insn(0x7A, 6, 0, -32, 7), Insn(0x79, 0, 10, -16), EXIT],
+    "stack_written_with_zero": [ZEROS, ANYWHERE, Insn(0x7A, 6, 0, -32, 0), Insn(0x79, 0, 10, -16), EXIT],
+    "stack_written_with_a_zero_register": [ZEROS, ANYWHERE, mov(1, 0), Insn(0x7B, 6, 1, -32), Insn(0x79, 0, 10, -16),
+                                           EXIT],
+    "stack_written_over_a_pointer": [Insn(0x7B, 10, 1, -16), ANYWHERE, Insn(0x7A, 6, 0, -32, 7),
+                                     Insn(0x79, 1, 10, -16), Insn(0x61, 0, 1, 0), EXIT],
+    "stack_written_beyond": [ANYWHERE, Insn(0x7A, 6, 0, -24, 7), DONE],
+    "stack_of_a_helper": [ZEROS, ANYWHERE, copy(1, 6), Insn(0x07, 1, 0, 0, -32), mov(2, 8), mov(3, 0), helper(148),
+                          Insn(0x79, 0, 10, -16), EXIT],
+    "stack_of_a_helper_beyond": [ZEROS, ANYWHERE, copy(1, 6), Insn(0x07, 1, 0, 0, -32), mov(2, 16), mov(3, 0),
+                                 helper(148), DONE],
+    "stack_of_an_iterator": [TASK, copy(7, 6), ANYWHERE, copy(1, 6), Insn(0x07, 1, 0, 0, -32), copy(2, 7), mov(3, 0),
+                             kfunc("bpf_iter_task_vma_new"), DONE],
     # the iterator
     "vma_loop": [over_vmas(), DONE],
     "vma_start": [over_vmas(field(1, 0, "vm_area_struct", "vm_start")), DONE],

@@ -4,11 +4,8 @@ tests/golden/verifier/linux-6.18.44.txt is what Linux 6.18.44 (x86-64) answered 
 of programs.py. Where this machine runs a 6.18 kernel and lets us ask, random programs are compared live.
 """
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,22 +14,14 @@ from kernel_model import profiles
 from kernel_model.bpf.program import ProgSpec, ProgType
 from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.types import Btf
+from tests.kernel_model.bpf.verifier import programs
+from tests.oracle import bpf_syscall as oracle
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "verifier" / "linux-6.18.44.txt"
 
 
-def _module(name: str, where: Path = HERE) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"verifier_{name}", where / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-programs, oracle = _module("programs"), _module("bpf_syscall", ROOT / "tests" / "oracle")
 VMLINUX = Btf((ROOT / "images" / "vmlinux.btf").read_bytes(), "vmlinux.btf")
 REASON = oracle.unavailable()
 
@@ -79,4 +68,4 @@ def test_random_programs_get_the_kernels_verdict() -> None:
         same += got == want
         accepted += not want[0]
     assert accepted > 40, "programs of which none passes compare nothing"
-    assert same >= 380, f"level 2 logs are equal for {same} of 400"
+    assert same >= 398, f"level 2 logs are equal for {same} of 400"

@@ -5,12 +5,9 @@ programs of context_programs.py, with BTF ids and field offsets masked: those of
 runs a 6.18 kernel and lets us ask, all programs are compared on its own types, with nothing masked.
 """
 
-import importlib.util
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -19,6 +16,8 @@ from kernel_model import profiles
 from kernel_model.bpf.program import ProgSpec, ProgType
 from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.types import Btf
+from tests.kernel_model.bpf.verifier import context_programs as programs
+from tests.oracle import bpf_syscall as oracle
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
@@ -26,16 +25,6 @@ GOLDEN = ROOT / "tests" / "golden" / "verifier" / "contexts-6.18.44.txt"
 LIVE_TYPES = Path("/sys/kernel/btf/vmlinux")
 
 
-def _module(name: str, where: Path = HERE) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"verifier_{name}", where / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-programs, oracle = _module("context_programs"), _module("bpf_syscall", ROOT / "tests" / "oracle")
 PROGRAMS = {name: programs.Traced(steps, ProgType.SYSCALL, True, 0) for name, steps in programs.PROGRAMS.items()}
 PROGRAMS |= programs.TRACED
 IMAGE = Btf((ROOT / "images" / "vmlinux.btf").read_bytes(), "vmlinux.btf")

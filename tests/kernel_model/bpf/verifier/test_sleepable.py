@@ -113,3 +113,38 @@ def test_instructions_in_regions_are_remembered(cp, image_btf):
     spec = ProgSpec("p", "", ProgType.SYSCALL, insns, sleepable=True, license="GPL", subprogs=[("p", 0)])
     done = bpf_check(spec, [], None, image_btf, profiles.get(NEW), 0)
     assert [aux.non_sleepable for aux in done.insn_aux] == [False, False, True, True, False, False]
+
+
+def loads(cp, image_btf, *steps):
+    """Which loads of a program probe: the kernel rewrites them to BPF_PROBE_MEM."""
+    from kernel_model import profiles
+    from kernel_model.bpf.program import ProgSpec, ProgType
+    from kernel_model.bpf.verify import verify
+
+    insns = cp.build([*steps], image_btf)
+    spec = ProgSpec("p", "", ProgType.SYSCALL, insns, sleepable=True, license="GPL", subprogs=[("p", 0)])
+    verdict = verify(spec, [], None, image_btf, profiles.get(OLD), 0, "x86_64")
+    return [slot.untrusted_access for slot, insn in zip(verdict.slots, insns, strict=True) if insn.code & 7 == 1]
+
+
+def test_loads_through_untrusted_pointers_probe(cp, image_btf):
+    mm, count = cp.field(1, 6, "task_struct", "mm"), cp.field(0, 1, "mm_struct", "map_count", 0)
+    stack, word = cp.field(1, 6, "task_struct", "stack"), cp.Insn(0x79, 0, 1, 8)
+    assert loads(cp, image_btf, cp.TASK, mm, count, cp.EXIT) == [False, True]
+    assert loads(cp, image_btf, cp.TASK, stack, word, cp.EXIT) == [False, True]
+    assert loads(cp, image_btf, cp.TASK, cp.RCU, cp.field(1, 6, "task_struct", "group_leader"),
+                 cp.field(0, 1, "task_struct", "pid", 0), cp.UNRCU, cp.DONE) == [False, False]
+
+
+def test_a_load_that_is_trusted_on_one_path_only_probes(cp, image_btf):
+    """r1 is the task on one path and its parent, untrusted, on the other."""
+    both = [cp.TASK, cp.helper(7), cp.copy(1, 6), cp.Insn(0x15, 0, 0, 1, 0),
+            cp.field(1, 6, "task_struct", "real_parent"), cp.field(0, 1, "task_struct", "pid", 0), cp.EXIT]
+    assert loads(cp, image_btf, *both) == [False, True]
+    swapped = [cp.TASK, cp.helper(7), cp.copy(1, 6), cp.Insn(0x55, 0, 0, 1, 0),
+               cp.field(1, 6, "task_struct", "real_parent"), cp.field(0, 1, "task_struct", "pid", 0), cp.EXIT]
+    assert loads(cp, image_btf, *swapped) == [False, True]
+    context = [cp.copy(7, 1), cp.TASK, cp.helper(7), cp.copy(1, 6), cp.Insn(0x15, 0, 0, 1, 0), cp.copy(1, 7),
+               cp.Insn(0x61, 0, 1, 0), cp.EXIT]
+    with pytest.raises(Exception, match="same insn cannot be used with different pointers"):
+        loads(cp, image_btf, *context)

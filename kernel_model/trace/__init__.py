@@ -1,0 +1,1 @@
+"""Tracing: entries of functions that can be made to call something, and tracepoints."""

@@ -1,0 +1,149 @@
+"""Programs of several functions with BTF: global ones, static ones, and callers that fit them or do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arch.bpf_isa import Insn
+from kernel_model.types import Kind
+from kernel_model.types.btf import Member
+from kernel_model.types.btf_writer import BtfWriter
+
+EXIT = Insn(0x95)
+STATIC, GLOBAL = 0, 1
+
+
+def mov(dst: int, value: int) -> Insn:
+    """dst = value."""
+    return Insn(0xB7, dst, 0, 0, value)
+
+
+def copy(dst: int, src: int) -> Insn:
+    """dst = src."""
+    return Insn(0xBF, dst, src)
+
+
+def helper(number: int) -> Insn:
+    """A call of a helper."""
+    return Insn(0x85, 0, 0, 0, number)
+
+
+class Call:
+    """A call of another function of the program, by number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function: its body, its linkage, types of result and arguments (keys of the table in `types`), tags."""
+
+    body: list[Insn | Call]
+    args: tuple[str, ...] = ("int",)
+    linkage: int = GLOBAL
+    result: str = "int"
+    tags: tuple[tuple[int, str], ...] = ()
+
+
+def types(functions: list[Function]) -> tuple[bytes, list[int]]:
+    """BTF for the functions (f0 is the program), and the id of each."""
+    btf = BtfWriter()
+    table = {"void": 0}
+    table["int"] = btf.int_("int", 4, signed=True)
+    table["long"] = btf.int_("long", 8, signed=True)
+    table["void *"] = btf.ref(Kind.PTR, 0)
+    table["int *"] = btf.ref(Kind.PTR, table["int"])
+    table["long *"] = btf.ref(Kind.PTR, table["long"])
+    pair = btf.composite(Kind.STRUCT, "pair", 16, [Member("a", table["long"], 0, 0), Member("b", table["long"], 64, 0)])
+    table["pair"] = pair
+    table["pair *"] = btf.ref(Kind.PTR, pair)
+    table["opaque *"] = btf.ref(Kind.PTR, btf.fwd("opaque"))
+    ids = []
+    for number, function in enumerate(functions):
+        params = [(f"a{i}", table[name]) for i, name in enumerate(function.args)]
+        proto = btf.func_proto(table[function.result], params)
+        ids.append(btf.ref(Kind.FUNC, proto, f"f{number}", function.linkage))
+        for component, tag in function.tags:
+            btf.decl_tag(tag, ids[-1], component)
+    return btf.encode(), ids
+
+
+def link(functions: list[Function]) -> tuple[list[Insn], list[int]]:
+    """Instructions of all functions behind one another, and where each begins."""
+    starts, at = [], 0
+    for function in functions:
+        starts.append(at)
+        at += len(function.body)
+    insns = []
+    for function in functions:
+        for item in function.body:
+            if isinstance(item, Call):
+                insns.append(Insn(0x85, 0, 1, 0, starts[item.number] - len(insns) - 1))
+            else:
+                insns.append(item.copy())
+    return insns, starts
+
+
+def main(*body: Insn | Call, args: tuple[str, ...] = ("void *",)) -> Function:
+    """The program."""
+    return Function([*body, mov(0, 0), EXIT], args)
+
+
+def stack(dst: int, off: int) -> list[Insn | Call]:
+    """dst = r10 + off."""
+    return [copy(dst, 10), Insn(0x07, dst, 0, 0, off)]
+
+
+LOAD = Insn(0x61, 0, 1, 0)
+TWICE: list[Insn | Call] = [copy(0, 1), Insn(0x0F, 0, 1), EXIT]
+SLEEP: list[Insn | Call] = [*stack(1, -8), mov(2, 8), mov(3, 0), helper(148), EXIT]
+
+PROGRAMS: dict[str, list[Function]] = {
+    "global": [main(mov(1, 5), Call(1)), Function(TWICE)],
+    "result_is_unknown": [Function([mov(1, 5), Call(1), EXIT], ("void *",)), Function(TWICE)],
+    "result_is_precise": [main(mov(1, 5), Call(1), Insn(0x25, 0, 0, 2, 7), Insn(0x27, 0, 0, 0, 2), mov(1, 0),
+                               Insn(0x25, 0, 0, 0, 40)), Function(TWICE)],
+    "called_twice": [main(mov(1, 5), Call(1), mov(1, 7), Call(1)), Function(TWICE)],
+    "called_by_a_global": [main(mov(1, 5), Call(1)), Function([Call(2), EXIT]), Function(TWICE)],
+    "static": [main(mov(1, 5), Call(1)), Function(TWICE, linkage=STATIC)],
+    "never_reached": [main(mov(2, 0), Insn(0x15, 2, 0, 2, 0), mov(1, 5), Call(1)), Function(TWICE)],
+    "argument_matters": [main(mov(1, 0), Call(1)),
+                         Function([Insn(0x25, 1, 0, 1, 7), Insn(0x05, 0, 0, 2), mov(0, 0), EXIT,
+                                   copy(2, 10), Insn(0x1F, 2, 1), Insn(0x71, 0, 2, -8), EXIT])],
+    "pointer_for_a_number": [main(copy(1, 10), Call(1)), Function(TWICE)],
+    "pointer_for_a_number_of_a_static": [main(*stack(1, -8), Insn(0x7A, 10, 0, -8, 1), Call(1)),
+                                         Function([LOAD, EXIT], linkage=STATIC)],
+    "unset_argument": [main(mov(2, 0), Call(1)), Function([mov(0, 0), EXIT], ("int", "int", "int"))],
+    "memory": [main(Insn(0x7A, 10, 0, -8, 1), *stack(1, -8), Call(1)),
+               Function([Insn(0x15, 1, 0, 2, 0), LOAD, EXIT, mov(0, 0), EXIT], ("int *",))],
+    "memory_not_checked": [main(Insn(0x7A, 10, 0, -8, 1), *stack(1, -8), Call(1)), Function([LOAD, EXIT], ("int *",))],
+    "memory_nonnull": [main(Insn(0x7A, 10, 0, -8, 1), *stack(1, -8), Call(1)),
+                       Function([LOAD, EXIT], ("int *",), tags=((0, "arg:nonnull"),))],
+    "memory_beyond": [main(Insn(0x7A, 10, 0, -8, 1), *stack(1, -8), Call(1)),
+                      Function([Insn(0x79, 0, 1, 4), EXIT], ("int *",), tags=((0, "arg:nonnull"),))],
+    "memory_null": [main(mov(1, 0), Call(1)),
+                    Function([Insn(0x15, 1, 0, 2, 0), LOAD, EXIT, mov(0, 0), EXIT], ("int *",))],
+    "memory_too_small": [main(Insn(0x7A, 10, 0, -8, 1), *stack(1, -8), Call(1)),
+                         Function([mov(0, 0), EXIT], ("pair *",))],
+    "memory_a_number": [main(mov(1, 4096), Call(1)), Function([mov(0, 0), EXIT], ("pair *",))],
+    "memory_written": [main(Insn(0x7A, 10, 0, -16, 1), Insn(0x7A, 10, 0, -8, 1), *stack(1, -16), Call(1),
+                            Insn(0x79, 1, 10, -8)),
+                       Function([Insn(0x7A, 1, 0, 8, 7), mov(0, 0), EXIT], ("pair *",), tags=((0, "arg:nonnull"),))],
+    "no_size": [main(mov(1, 0), Call(1)), Function([mov(0, 0), EXIT], ("opaque *",))],
+    "void_pointer": [main(mov(1, 0), Call(1)), Function([mov(0, 0), EXIT], ("void *",))],
+    "a_struct": [main(mov(1, 0), Call(1)), Function([mov(0, 0), EXIT], ("pair",))],
+    "returns_nothing": [main(mov(1, 0), Call(1)), Function([mov(0, 0), EXIT], result="void")],
+    "returns_a_pointer": [main(mov(1, 0), Call(1)), Function([copy(0, 10), EXIT])],
+    "returns_by_chance": [main(mov(1, 0), Call(1)), Function([Insn(0x15, 1, 0, 1, 0), mov(0, 1), EXIT])],
+    "unknown_tag": [main(mov(1, 0), Call(1)), Function([mov(0, 0), EXIT], ("int *",), tags=((0, "arg:strange"),))],
+    "tag_of_a_number": [main(mov(1, 0), Call(1)), Function([mov(0, 0), EXIT], tags=((0, "arg:nonnull"),))],
+    "tag_of_a_static": [main(mov(1, 0), Call(1)),
+                        Function([mov(0, 0), EXIT], ("int *",), STATIC, tags=((0, "arg:nonnull"),))],
+    "context": [main(Call(1)), Function([LOAD, EXIT], ("void *",), tags=((0, "arg:ctx"),))],
+    "context_of_a_number": [main(mov(1, 0), Call(1)), Function([LOAD, EXIT], ("void *",), tags=((0, "arg:ctx"),))],
+    "sleeps": [main(Call(1), args=("int",)), Function(SLEEP, ())],
+    "main_of_ints": [main(args=("int",))],
+    "many_arguments": [main(mov(1, 1), mov(2, 2), mov(3, 3), mov(4, 4), mov(5, 5), Call(1)),
+                       Function([copy(0, 5), EXIT], ("int", "long", "int", "long", "int"))],
+}

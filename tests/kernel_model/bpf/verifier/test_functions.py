@@ -1,0 +1,108 @@
+"""Functions with BTF against the real verifier: verdicts, errors and level 2 logs.
+
+tests/golden/verifier/functions-6.18.44.txt is what Linux 6.18.44 (x86-64) answered to bpf(BPF_PROG_LOAD) for the
+programs of function_programs.py. Where this machine runs a 6.18 kernel and lets us ask, it is asked again.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from arch.bpf_isa import encode
+from kernel_model import profiles
+from kernel_model.bpf.program import FuncInfo, ProgSpec, ProgType
+from kernel_model.bpf.verifier import VerifierRejected, bpf_check
+from kernel_model.types import Btf
+from tests.kernel_model.bpf.verifier import function_programs as programs
+from tests.oracle import bpf_syscall as oracle
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[3]
+GOLDEN = ROOT / "tests" / "golden" / "verifier" / "functions-6.18.44.txt"
+
+
+IMAGE = Btf((ROOT / "images" / "vmlinux.btf").read_bytes(), "vmlinux.btf")
+REASON = oracle.unavailable()
+RCU = programs.Insn(0x85, 0, 2, 0, IMAGE.find("bpf_rcu_read_lock").id)
+UNRCU = programs.Insn(0x85, 0, 2, 0, IMAGE.find("bpf_rcu_read_unlock").id)
+
+
+def ours(functions: list[object], profile: str = "v6.18", level: int = 2, kind: ProgType = ProgType.SYSCALL,
+         ) -> tuple[int, str]:  # fmt: skip
+    """(errno or 0, log) of our verifier."""
+    data, ids = programs.types(functions)
+    insns, starts = programs.link(functions)
+    spec = ProgSpec("p", "syscall", kind, insns, sleepable=kind is ProgType.SYSCALL, license="GPL",
+                    subprogs=[(f"f{i}", s) for i, s in enumerate(starts)],
+                    func_info=[FuncInfo(s, i) for s, i in zip(starts, ids, strict=True)])
+    try:
+        return 0, bpf_check(spec, [], Btf(data, "p"), IMAGE, profiles.get(profile), level).log
+    except VerifierRejected as error:
+        assert error.reason in error.log or not level
+        return error.errno, error.log
+
+
+def theirs(functions: list[object]) -> tuple[int, str]:
+    data, ids = programs.types(functions)
+    insns, starts = programs.link(functions)
+    return oracle.verdict(encode(insns), 2, None, oracle.Functions(data, tuple(zip(starts, ids, strict=True))))
+
+
+def golden() -> dict[str, tuple[int, str]]:
+    found = {}
+    for part in re.split(r"^=== ", GOLDEN.read_text(), flags=re.M)[1:]:
+        head, _, log = part.partition("\n")
+        name, errno = head.split()
+        found[name] = (int(errno), log)
+    return found
+
+
+ANSWERS = golden() if GOLDEN.exists() else {}
+
+
+def test_every_program_has_an_answer() -> None:
+    assert set(ANSWERS) == set(programs.PROGRAMS) and len({errno for errno, _ in ANSWERS.values()}) >= 3
+
+
+@pytest.mark.parametrize("name", programs.PROGRAMS)
+def test_verdict_and_log_are_the_kernels(name: str) -> None:
+    assert ours(programs.PROGRAMS[name]) == ANSWERS[name]
+
+
+@pytest.mark.skipif(REASON is not None, reason=f"the real verifier cannot be asked: {REASON}")
+@pytest.mark.parametrize("name", programs.PROGRAMS)
+def test_this_machines_kernel_says_the_same(name: str) -> None:
+    assert ours(programs.PROGRAMS[name]) == theirs(programs.PROGRAMS[name])
+
+
+# -- what no kernel at hand can be asked -----------------------------------------------------------------------------
+
+
+def sleeping(before: list[object], after: list[object]) -> list[object]:
+    main = programs.main(*before, programs.Call(1), *after, args=("int",))
+    return [main, programs.Function(programs.SLEEP, ())]
+
+
+def test_a_global_function_that_sleeps_in_a_region() -> None:
+    functions = sleeping([RCU], [UNRCU])
+    old = ("global functions that may sleep are not allowed in non-sleepable context,\n"
+           "i.e., in a RCU/IRQ/preempt-disabled section, or in\na non-sleepable BPF program context\n")
+    errno, log = ours(functions, "v6.18")
+    assert errno == 22 and old in log
+    errno, log = ours(functions, "v7.1")
+    assert errno == 22 and "sleepable global function f1() called in rcu_read_lock region\n" in log
+    assert ours(sleeping([RCU, UNRCU], []), "v7.1")[0] == 0
+
+
+def test_a_global_function_that_sleeps_in_a_program_that_may_not() -> None:
+    errno, log = ours(sleeping([], []), "v7.1", kind=ProgType.RAW_TRACEPOINT)
+    assert errno == 22 and "sleepable global function f1() called in non-sleepable prog\n" in log
+    assert "global functions that may sleep are not allowed" in ours(
+        sleeping([], []), "v6.18", kind=ProgType.RAW_TRACEPOINT)[1]
+
+
+def test_only_the_last_line_is_left_of_a_program_that_is_accepted() -> None:
+    """At level 1 each function's own paths are cut off; what is said of the function stays."""
+    log = ours(programs.PROGRAMS["global"], level=1)[1]
+    assert log.startswith("Func#1 ('f1') is safe for any args that match its prototype\nprocessed ")
