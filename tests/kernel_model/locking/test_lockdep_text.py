@@ -45,12 +45,13 @@ def test_inversion(validator):
         "t/7 just changed the state of lock:", "00000000000000a0 (a){-...}-{0:0}, at: sym+0x22/0x100",
         "but this lock took another, HARDIRQ-unsafe lock in the past:",
     ]  # fmt: skip
-    assert lines[8:14] == [" (b){+.+.}-{0:0}", "", "", "and interrupts could create inverse lock ordering between them.",
-                           "", ""]  # fmt: skip
+    sentence = "and interrupts could create inverse lock ordering between them."
+    assert lines[8:14] == [" (b){+.+.}-{0:0}", "", "", sentence, "", ""]
     scenario = lines[lines.index(" Possible interrupt unsafe locking scenario:") :]
     assert scenario[2:10] == [
         "       CPU0                    CPU1", "       ----                    ----", "  lock(b);",
-        " " * 31 + "local_irq_disable();", " " * 31 + "lock(a);", " " * 31 + "lock(b);", "  <Interrupt>", "    lock(a);",
+        " " * 31 + "local_irq_disable();", " " * 31 + "lock(a);", " " * 31 + "lock(b);", "  <Interrupt>",
+        "    lock(a);",
     ]  # fmt: skip
     deps = lines[lines.index("the shortest dependencies between 2nd lock and 1st lock:") + 1 :]
     assert deps[0] == " -> (b){+.+.}-{0:0} {" and deps[-1] == "stack backtrace:"
