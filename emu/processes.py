@@ -106,22 +106,8 @@ class Processes:
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
         self._bind_locks(mm)
-        task = self.tasks.create(comm or program, mm, pid)
-        if kernel.lockdep.configured:
-            self._note_mmap(task, mm)
-        return task
-
-    def _note_mmap(self, task: Task, mm: MmStruct) -> None:
-        """exec() reads the arguments with mmap_lock held for reading and maps with it held for writing: lockdep has
-        seen both."""
-        cpu = self._kernel.machine.current_cpu
-        before = self.current()
-        self.switch(cpu, task)
-        try:
-            for function in ("mmap_read_lock", "mmap_read_unlock", "mmap_write_lock", "mmap_write_unlock"):
-                self._kernel.machine.call(function, mm.addr)
-        finally:
-            self.switch(cpu, before)
+        kernel.lockdep.saw_exec(mm.addr)
+        return self.tasks.create(comm or program, mm, pid)
 
     def _bind_locks(self, mm: MmStruct) -> None:
         """From now on other threads may hold VMAs of `mm` for reading: who changes one waits for them."""

@@ -57,7 +57,8 @@ class Lockdep:
         self._irqs_on = irqs_on
         self._now = now
         self.configured = configured  # the kernel has lockdep at all
-        self.validator = Validator(lambda skip: text.frames(self._trace())[skip:])
+        self._outside = False  # what is noted was done by no guest code: it has no stack
+        self.validator = Validator(lambda skip: [] if self._outside else text.frames(self._trace())[skip:])
         self.debug_locks = True
         self._held: dict[int, list[HeldLock]] = {}  # by address of the task
         self._problem: Problem | None = None
@@ -81,6 +82,19 @@ class Lockdep:
     def forget(self, task: Task) -> None:
         """The task is gone."""
         self._held.pop(task.address, None)
+
+    def saw_exec(self, mm: int) -> None:
+        """execve() has read its arguments with the mmap_lock of `mm` held for reading (get_arg_page()), and has mapped
+        the program with it held for writing."""
+        if not self.configured or not self.debug_locks:
+            return
+        lock = self._map(mm + self._types.offsetof("mm_struct", "mmap_lock")
+                         + self._types.offsetof("rw_semaphore", "dep_map"))
+        assert lock is not None
+        self._outside = True
+        for read in (1, 0):
+            self.validator.acquire([], lock, 0, Context(), read=read)
+        self._outside = False
 
     def print_held_locks(self, task: Task) -> list[str]:
         """lockdep_print_held_locks(): the locks themselves only where the task cannot change them meanwhile."""
