@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from arch.x86_64 import traps
 from emu.copy_thread import copy_thread
+from emu.machine import NR_CPUS
+from kernel_model.mm.vmalloc import THREAD_SIZE
 from kernel_model.oops.x86_64 import X86Oops
 
 if TYPE_CHECKING:
@@ -60,4 +62,6 @@ class ArchBoot:
 
     def oops(self) -> X86Oops:
         """The die path's kcalls."""
-        return X86Oops(self._kernel.system, self.ist_stacks)
+        first = self._kernel.machine.symbol("irq_stacks")
+        irq_stacks = [(low, low + THREAD_SIZE) for low in range(first, first + NR_CPUS * THREAD_SIZE, THREAD_SIZE)]
+        return X86Oops(self._kernel.system, self.ist_stacks, irq_stacks)

@@ -18,6 +18,7 @@ from typing import Any
 import arch as arches
 import images
 from arch.interface import Prot
+from emu.kthreads import Kthreads
 from emu.machine import NR_CPUS, Machine
 from emu.processes import Processes, UserResult
 from kernel_model import profiles
@@ -59,6 +60,7 @@ from kernel_model.sched.hung_task import HungTasks
 from kernel_model.sched.rcu import Rcu
 from kernel_model.sched.task import Task
 from kernel_model.signals import Signals
+from kernel_model.sysrq import Sysrq
 from kernel_model.types import Btf, Types
 
 IMAGES = Path(images.__file__).parent
@@ -189,6 +191,8 @@ class Kernel:
         self.deferred = DeferredWork(self.space, self.machine.call)
         self._subsystems: list[object] = []
         self._bind()
+        if lockdep:  # what has run before anybody looks: lockdep has seen an exec()
+            self.processes.reap(self.processes.exec(_user_image("writer", arch_name), "writer", "init", pid=1))
 
     # -- boot --------------------------------------------------------------------------------------------------------
 
@@ -238,10 +242,14 @@ class Kernel:
     def _bind(self) -> None:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
         self.oops = self.arch_boot.oops()
+        self._golden = Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
+                              self.machine.symbol("golden_file"), direct_hole)
+        self.kthreads = Kthreads(self)
         self.lockdep = Lockdep(
             self.system, self.types, lambda: sorted(self.tasks.by_address.values(), key=lambda t: t.pid),
             lambda: self.oops.task_trace(self.current_task(), self.machine.kcall_frame_pointer),
-            lambda: self.machine.cpus[self.machine.current_cpu].interrupts_enabled,
+            lambda: self.machine.cpus[self.machine.current_cpu].interrupts_enabled, lambda: self.clock.now,
+            self._lockdep_wanted,
         )
         self.hung_tasks = HungTasks(self.system, self.types, self.oops, self.tasks.ppid)
         self.processes.sched.on_exit.append(self.lockdep.forget)
@@ -256,8 +264,9 @@ class Kernel:
             Signals(self.clock.read),
             self.lockdep,
             self.rcu,
-            Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
-                   self.machine.symbol("golden_file"), direct_hole),
+            self._golden,
+            self.kthreads,
+            Sysrq(self.console, lambda: self.processes.sched.run_list, self.tasks.ppid, self.oops),
             self.oops,
             *self._bpf_subsystems(),
         ]
@@ -323,8 +332,35 @@ class Kernel:
         """`echo case > /sys/kernel/debug/golden/trig`: provoke one of module golden's faults."""
         if case.startswith("kthread_"):
             return self.run_kthread("kt", case.removeprefix("kthread_").encode() + b"\0", "golden_kt", cpu)
+        self._golden.file = self.machine.symbol("golden_file")
         variables = {"text": case.encode().ljust(64, b"\0"), "length": len(case)}
         return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
+
+    def write_golock(self, case: str, cpu: int = 0) -> str:
+        """`echo case > /sys/kernel/debug/golock/trig`: misuse locks; the log of it. Tasks that block stay blocked."""
+        return self._write_file("golock_file", case, cpu, "sh")
+
+    def sysrq(self, key: str, cpu: int = 0) -> str:
+        """`echo key > /proc/sysrq-trigger` by init; what it logs. NotModelledError for keys other than d and w."""
+        return self._write_file("sysrq_trigger_file", key, cpu, "init", pid=1)
+
+    def _write_file(self, file: str, text: str, cpu: int, comm: str, pid: int | None = None) -> str:
+        image = _user_image("writer", self.arch.name)
+        task = self.processes.exec(image, "writer", comm, pid)
+        before = len(self.console.lines)
+        self._golden.file = self.machine.symbol(file)
+        self.processes.poke(task, image, {"text": text.encode().ljust(64, b"\0"), "length": len(text)})
+        self.processes.start_user(task, image, cpu)
+        if self.processes.run_group(task):
+            self.processes.sched.group_exit.pop(task.tgid, None)
+            self.processes.reap(task)
+        return "".join(line + "\n" for line in self.console.lines[before:])
+
+    def pass_time(self, seconds: float) -> str:
+        """Let virtual seconds pass, with khungtaskd at work; what is logged meanwhile."""
+        before = len(self.console.lines)
+        self.kthreads.pass_time(seconds)
+        return "".join(line + "\n" for line in self.console.lines[before:])
 
     # -- BPF ---------------------------------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ class Processes:
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
-    def exec(self, image: Image, program: str, comm: str | None = None) -> Task:
+    def exec(self, image: Image, program: str, comm: str | None = None, pid: int | None = None) -> Task:
         """A new process with `image` mapped and a stack, not yet started."""
         kernel = self._kernel
         mm = MmStruct(kernel.init_mm, kernel.objects, comm or program)
@@ -106,7 +106,22 @@ class Processes:
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
         self._bind_locks(mm)
-        return self.tasks.create(comm or program, mm)
+        task = self.tasks.create(comm or program, mm, pid)
+        if kernel.lockdep.configured:
+            self._note_mmap(task, mm)
+        return task
+
+    def _note_mmap(self, task: Task, mm: MmStruct) -> None:
+        """exec() reads the arguments with mmap_lock held for reading and maps with it held for writing: so lockdep
+        knows both."""
+        cpu = self._kernel.machine.current_cpu
+        before = self.current()
+        self.switch(cpu, task)
+        try:
+            for function in ("mmap_read_lock", "mmap_read_unlock", "mmap_write_lock", "mmap_write_unlock"):
+                self._kernel.machine.call(function, mm.addr)
+        finally:
+            self.switch(cpu, before)
 
     def _bind_locks(self, mm: MmStruct) -> None:
         """From now on other threads may hold VMAs of `mm` for reading: who changes one waits for them."""
@@ -201,6 +216,16 @@ class Processes:
         for lost in self.tasks.group(task):
             if lost.exit is None:
                 self.sched.ended(lost, TaskExit(9, group=False))
+
+    def run_until(self, time: int) -> None:
+        """Run whatever can run until virtual time `time` (ns), and let the rest of it pass."""
+        self.sched.horizon = time
+        try:
+            self.runner.run(lambda: False)
+        finally:
+            self.sched.horizon = None
+            self._idle()
+        self._kernel.clock.now = max(self._kernel.clock.now, time)
 
     def kill(self, task: Task) -> None:
         """`kill -9` of a process, and everything of it given back. Whoever waits uninterruptibly is lost."""

@@ -1,6 +1,6 @@
-"""The half of module `golden` that is no guest text: addresses for its faults, its log lines, its file.
+"""The half of modules `golden` and `golock` that is no guest text: addresses for faults, log lines, their file.
 
-Mirrors the test module whose oopses are the reference (tests/golden/kernel-texts/README.md).
+Mirrors the test modules whose texts are the reference (tests/golden/kernel-texts/README.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAGE = 4096
 
 
 class Golden:
-    """kcalls of module golden; `file` is the guest address of its struct file, which every descriptor opens."""
+    """kcalls of the modules; `file` is the guest address of the struct file that descriptor 1 of every task opens."""
 
     def __init__(
         self, space: KernelSpace, console: Console, vmalloc: Vmalloc, slab: Slab, user: Callable[[], UserSpace | None],
@@ -33,14 +33,14 @@ class Golden:
         self._slab = slab
         self._user = user
         self._current = current
-        self._file = file
+        self.file = file
         self._direct_hole = direct_hole
         self._hole = 0
 
     @kcall
     def fget(self, fd: int) -> int:
-        """struct file *fget(unsigned int fd): 1, the shell's redirected output, is the module's debugfs file."""
-        return self._file if fd == 1 else 0
+        """struct file *fget(unsigned int fd): 1, the shell's redirected output, is what the kernel was told."""
+        return self.file if fd == 1 else 0
 
     @kcall
     def golden_address(self, what: int) -> int:
@@ -95,6 +95,11 @@ class Golden:
         line = self._space.read_cstr(text).decode()
         tail = f" dst {value:x}" if "copy_to_kernel" not in line else ""
         self._console.print(f"golden: {line}: ret {ret}{tail}")
+
+    @kcall
+    def golock_log(self, ret: int) -> None:
+        """void golock_log(long ret): the module's pr_info() of what copy_from_user() gave."""
+        self._console.print(f"golock: copy_from_user ret {ret}")
 
     @kcall
     def golden_warn_text(self, number: int) -> None:

@@ -125,7 +125,10 @@ def _parse(name: str, data: bytes) -> Image:
                         addresses.setdefault(_string(strings, name_at), value)
                     continue
                 symbol = _string(strings, name_at)
-                addresses.setdefault(symbol, value)
+                if info >> 4:
+                    addresses[symbol] = value  # a global symbol, before any file's own of that name
+                else:
+                    addresses.setdefault(symbol, value)
                 if info & 15 in (STT_FUNC, STT_OBJECT):
                     symbols.append(Symbol(symbol, value, size, info & 15 == STT_FUNC, section_names[index]))
     return Image(name, segments, symbols, addresses, sections, data)

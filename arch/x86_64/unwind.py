@@ -8,7 +8,7 @@ where ip is outside any text (unwind_orc.c), because that is what the golden tex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from arch.x86_64.oops import PT_REGS_FIELDS, PT_REGS_SIZE, ReadCode, Regs, Symbolize, short_regs
@@ -54,11 +54,13 @@ def unwind(
     function_offset: Callable[[int], int | None],
     read_code: ReadCode,
     user_regs_at: int | None,
+    irq_stacks: Sequence[Stack] = (),
 ) -> Iterator[Frame]:
     """Frames from `regs` outwards, the function of regs.ip itself not included.
 
     `function_offset` gives an address's offset in its function; `user_regs_at` is task_pt_regs(), where a chain
-    that has no more frames ends in a system call.
+    that has no more frames ends in a system call. Frames lie one above the other, except that those of an interrupt, on
+    one of `irq_stacks`, are followed by those of what it interrupted, wherever they lie.
     """
     start = _first_frame(regs, read, is_text, function_offset, read_code)
     if start is None:
@@ -86,7 +88,7 @@ def unwind(
                 return
             slot, bp = following
             continue
-        if bp <= slot:
+        if bp <= slot and not any(slot in stack and bp not in stack for stack in irq_stacks):
             return
         slot = bp + 8
         above = read(bp)
@@ -165,6 +167,9 @@ def call_trace(
                         resume = frame.entry_regs.sp
                         break
                     skip_to = frame.entry_regs.sp
+            elif position == stack.high - 8 and stack.name == "IRQ":
+                resume = value  # next_sp: where the interrupted task's stack was
+                break
             elif position >= skip_to and value is not None and is_text(value):
                 lines.append(f" ? {symbolize(value)}")
             position = max(position + 8, skip_to)

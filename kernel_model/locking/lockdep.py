@@ -1,8 +1,9 @@
-"""lockdep: which locks a task holds, and whether the order in which it takes them can deadlock.
+"""lockdep as the kernel meets it: which locks each task holds, and what is said when something is wrong.
 
-Mirrors kernel/locking/lockdep.c: lock classes by key, held locks of each task, usage characters, check_deadlock(),
-the dependency graph with check_noncircular(), lock_release(). Leaves out: inconsistent interrupt states, wait-type
-contexts, nest_lock, cross-release of rwsems, pinning, statistics. After the first report it turns itself off.
+Mirrors kernel/locking/lockdep.c (lock_acquire() to the report, debug_show_all_locks(), lockdep_sys_exit()) and
+__might_resched() and __schedule_bug() of kernel/sched/core.c. What is right and wrong is decided in validator.py, the
+words are in lockdep_text.py; the frames that reports show are guest text (images/kernel/kernel/locking/lockdep.c).
+After the first report it turns itself off. A lock without class and name is not followed.
 """
 
 from __future__ import annotations
@@ -11,37 +12,65 @@ from collections.abc import Callable, Iterable
 
 from kernel_model.kcall import kcall
 from kernel_model.locking import lockdep_text as text
-from kernel_model.locking.classes import HeldLock, LockClass
+from kernel_model.locking.classes import HeldLock, LockMap
+from kernel_model.locking.validator import (
+    BadDependency,
+    Circular,
+    Context,
+    Deadlock,
+    Freed,
+    Imbalance,
+    Inversion,
+    NestNotHeld,
+    Problem,
+    Usage,
+    Validator,
+    WaitContext,
+)
 from kernel_model.oops.common import System
 from kernel_model.sched.task import Task
 from kernel_model.types import Types
 
-LOCKDEP_OK, LOCKDEP_DEADLOCK, LOCKDEP_CIRCULAR = range(3)
+# enum lockdep_found of guest lockdep.c
+_FOUND: dict[type, int] = {Deadlock: 1, Circular: 2, WaitContext: 3, NestNotHeld: 3, Usage: 4, Inversion: 5,
+                           BadDependency: 6, Imbalance: 7, Freed: 8}  # fmt: skip
 _UNCHECKED = 0x100
-_OWN_FRAMES = 2  # __lock_acquire() and lock_acquire(), which a dependency's stack does not show
+_OWN_FRAMES = 2  # print_circular_bug() and check_noncircular(), which the new dependency's stack does not show
+_JIFFY, _HZ = 1_000_000, 1_000
 
 
 class Lockdep:
     """The validator of one kernel.
 
-    `trace()` gives the current stack as lines, `irqs_on()` whether the current CPU takes interrupts. With
-    `prove_locking` off (kernel.prove_locking=0) held locks are followed and nothing is checked.
+    `trace()` gives the current stack as lines, `irqs_on()` whether the current CPU takes interrupts, `now()` virtual
+    ns. With `prove_locking` off (kernel.prove_locking=0) held locks are followed and nothing is checked.
     """
 
     def __init__(
         self, system: System, types: Types, tasks: Callable[[], Iterable[Task]], trace: Callable[[], list[str]],
-        irqs_on: Callable[[], bool],
+        irqs_on: Callable[[], bool], now: Callable[[], int] = lambda: 0, configured: bool = True,
     ) -> None:
         self._system = system
         self._types = types
         self._tasks = tasks
         self._trace = trace
         self._irqs_on = irqs_on
-        self.prove_locking = True
+        self._now = now
+        self.configured = configured  # the kernel has lockdep at all
+        self.validator = Validator(lambda skip: text.frames(self._trace())[skip:])
         self.debug_locks = True
-        self._classes: dict[tuple[int, int], LockClass] = {}
         self._held: dict[int, list[HeldLock]] = {}  # by address of the task
-        self._lines: list[str] = []  # of the report that is due
+        self._problem: Problem | None = None
+        self._last_complaint: int | None = None  # jiffies
+
+    @property
+    def prove_locking(self) -> bool:
+        """sysctl kernel.prove_locking."""
+        return self.validator.prove_locking
+
+    @prove_locking.setter
+    def prove_locking(self, value: bool) -> None:
+        self.validator.prove_locking = value
 
     # -- what is held ------------------------------------------------------------------------------------------------
 
@@ -54,8 +83,15 @@ class Lockdep:
         self._held.pop(task.address, None)
 
     def print_held_locks(self, task: Task) -> list[str]:
-        """lockdep_print_held_locks()."""
-        return text.held_locks(task, self.held(task), self._system.kallsyms.symbol)
+        """lockdep_print_held_locks(): the locks themselves only where the task cannot change them meanwhile."""
+        lines = text.held_locks(task, self.held(task), self._system.kallsyms.symbol)
+        return lines if task is self._system.current() or task.state else lines[:1]
+
+    def debug_show_held_locks(self, task: Task) -> list[str]:
+        """debug_show_held_locks(): nothing on a kernel without lockdep."""
+        if not self.configured:
+            return []
+        return self.print_held_locks(task) if self.debug_locks else ["INFO: lockdep is turned off."]
 
     def show_all_locks(self) -> list[str]:
         """debug_show_all_locks(): what sysrq-d prints."""
@@ -67,114 +103,132 @@ class Lockdep:
                 lines += self.print_held_locks(task)
         return [*lines, "", "=" * 45, ""]
 
-    def _class(self, lock: int, subclass: int) -> LockClass:
-        """register_lock_class()."""
+    def _map(self, lock: int) -> LockMap | None:
         view = self._types.view("lockdep_map", lock)
-        key = int(view.key) or lock
-        found = self._classes.get((key, subclass))
-        if found is None:
-            name = self._system.space.read_cstr(int(view.name)).decode() if view.name else ""
-            version = 1 + sum(c.name == name and c.subclass == subclass for c in self._classes.values())
-            found = LockClass(name, version, subclass, int(view.wait_type_inner), int(view.wait_type_outer))
-            self._classes[key, subclass] = found
-        return found
+        if not view.key and not view.name:
+            return None
+        name = self._system.space.read_cstr(int(view.name)).decode() if view.name else ""
+        return LockMap(lock, int(view.key), name, int(view.wait_type_inner), int(view.wait_type_outer),
+                       int(view.lock_type))  # fmt: skip
+
+    def _context(self) -> Context:
+        view = self._system.current().view
+        return Context(self._irqs_on(), bool(view.hardirq_context), irq_config=bool(view.irq_config))
+
+    def _mine(self) -> list[HeldLock]:
+        return self._held.setdefault(self._system.current().address, [])
+
+    def _found(self, problem: Problem | None) -> int:
+        self._system.current().view.lockdep_depth = len(self._mine())
+        if problem is None:
+            return 0
+        self._problem = problem
+        self.debug_locks = False
+        return _FOUND[type(problem)]
+
+    def _scene(self) -> text.Scene:
+        stack = text.frames(self._trace())
+        return text.Scene(self._system, self._system.current(), self._mine(), self._context(), stack[_OWN_FRAMES:])
 
     # -- kcalls ------------------------------------------------------------------------------------------------------
 
     @kcall
-    def validate_chain(self, lock: int, subclass: int, trylock: int, read: int, nest_lock: int, ip: int) -> int:
-        """__lock_acquire(): take note of a lock that the current task takes or waits for; what is wrong with that.
+    def validate_acquire(self, lock: int, subclass: int, trylock: int, read: int, nest_lock: int, ip: int) -> int:
+        """Take note of a lock that the current task takes or waits for; what is wrong with that, 0 for nothing.
 
         `read` is 0, 1 or 2, with 0x100 where the lock is not to be checked.
         """
+        found = self._map(lock) if self.debug_locks else None
+        if found is None:
+            return 0
+        problem = self.validator.acquire(
+            self._mine(), found, ip, self._context(), subclass=subclass, trylock=bool(trylock), read=read & ~_UNCHECKED,
+            check=not read & _UNCHECKED, nest_lock=nest_lock,
+        )
+        return self._found(problem)
+
+    @kcall
+    def validate_release(self, lock: int, ip: int) -> int:
+        """__lock_release(): 0 or what is wrong with it."""
+        found = self._map(lock) if self.debug_locks else None
+        return 0 if found is None else self._found(self.validator.release(self._mine(), found, ip))
+
+    @kcall
+    def validate_downgrade(self, lock: int, ip: int) -> int:
+        """__lock_downgrade(): 0 or what is wrong with it."""
+        found = self._map(lock) if self.debug_locks else None
+        return 0 if found is None else self._found(self.validator.downgrade(self._mine(), found, ip))
+
+    @kcall
+    def validate_hardirqs_on(self) -> int:
+        """The current task is about to enable interrupts; 0 or what is wrong with the locks it holds."""
         if not self.debug_locks:
-            return LOCKDEP_OK
-        task, mode = self._system.current(), read & ~_UNCHECKED
-        new = HeldLock(lock, self._class(lock, subclass), mode, bool(trylock), ip)
-        held = self._held.setdefault(task.address, [])
-        found = LOCKDEP_OK
-        if not read & _UNCHECKED:
-            if self._irqs_on():
-                new.cls.use(mode)
-            if self.prove_locking and not trylock:
-                found = self._check(task, held, new)
-            if self.prove_locking and held:
-                self._depend(held, new)
-        held.append(new)
-        return found
+            return 0
+        return self._found(self.validator.hardirqs_on(self._mine(), self._context()))
 
-    def _check(self, task: Task, held: list[HeldLock], new: HeldLock) -> int:
-        """check_deadlock(), then check_noncircular()."""
-        symbol = self._system.kallsyms.symbol
-        for old in held:
-            if old.cls is new.cls and not (new.read == 2 and old.read):
-                self._report(text.recursive(self._system, task, old, new, held, symbol))
-                return LOCKDEP_DEADLOCK
-        for old in reversed(held):
-            path = new.cls.path_to(old.cls)
-            if path and old.cls.checked:
-                self._report(text.circular(self._system, task, old, new, path, held, symbol,
-                                           text.frames(self._trace())))
-                return LOCKDEP_CIRCULAR
-        return LOCKDEP_OK
-
-    def _depend(self, held: list[HeldLock], new: HeldLock) -> None:
-        """check_prevs_add(): the new lock depends on those held, back to the last one that was not a trylock."""
-        for old in reversed(held):
-            if old.cls.checked and old.cls is not new.cls and new.cls not in old.cls.after:
-                old.cls.after[new.cls] = text.frames(self._trace())[_OWN_FRAMES:]
-            if not old.trylock:
-                break
-
-    def _report(self, lines: list[str]) -> None:
-        self._lines = lines
-        self.debug_locks = False
+    @kcall
+    def validate_freed(self, start: int, size: int) -> int:
+        """Memory becomes free, or a new lock: 0, or it holds a lock of the current task."""
+        return self._found(self.validator.freed(self._mine(), start, size)) if self.debug_locks else 0
 
     @kcall
     def lockdep_report(self) -> None:
         """The text of what was found, up to `stack backtrace:`."""
-        self._system.console.print(*self._lines)
+        assert self._problem is not None
+        self._system.console.print(*text.report(self._scene(), self._problem))
 
     @kcall
-    def lock_release_check(self, lock: int, ip: int) -> bool:
-        """__lock_release(): true where the current task does not hold the lock."""
-        if not self.debug_locks:
+    def lockdep_sys_exit_report(self) -> None:
+        """lockdep_sys_exit(): the current task returns to user mode with locks held."""
+        if self.debug_locks:
+            self.debug_locks = False
+            self._system.console.print(*text.leaving_kernel(self._scene()))
+
+    @kcall
+    def print_all_held_locks(self) -> None:
+        """The list in debug_show_all_locks()."""
+        self._system.console.print(*self.show_all_locks())
+
+    # -- sleeping where one must not ---------------------------------------------------------------------------------
+
+    @kcall
+    def might_resched_report(self, file: int, line: int, irqs_disabled: bool) -> bool:
+        """The text of __might_resched(): false where one was printed within the last second."""
+        now = self._now() // _JIFFY
+        if self._last_complaint is not None and now < self._last_complaint + _HZ:
             return False
+        self._last_complaint = now
         task = self._system.current()
-        held = self._held.get(task.address, [])
-        for i in reversed(range(len(held))):
-            if held[i].instance == lock:
-                del held[i]
-                return False
-        if self.prove_locking:
-            name = self._class(lock, 0).name
-            self._report(text.unbalanced(self._system, task, name, ip, held, self._system.kallsyms.symbol))
-        return self.prove_locking
-
-    @kcall
-    def lock_downgrade(self, lock: int, ip: int) -> None:
-        """void lock_downgrade(struct lockdep_map *lock, unsigned long ip)"""
-        for entry in self._held.get(self._system.current().address, []):
-            if entry.instance == lock:
-                entry.read, entry.acquire_ip = 1, ip
-
-    @kcall
-    def __might_resched_check(self, file: int, line: int) -> bool:
-        task = self._system.current()
-        view = task.view
-        irqs_off = not self._irqs_on()
-        if not (view.preempt_count or view.rcu_read_lock_nesting or irqs_off) or not self.prove_locking:
-            return False
-        name = self._system.space.read_cstr(file).decode()
+        view, name = task.view, self._system.space.read_cstr(file).decode()
+        count = int(view.preempt_count)
         self._system.console.print(
             f"BUG: sleeping function called from invalid context at {name}:{line}",
-            f"in_atomic(): {int(bool(view.preempt_count))}, irqs_disabled(): {int(irqs_off)}, non_block: 0, "
+            f"in_atomic(): {count != 0:d}, irqs_disabled(): {irqs_disabled:d}, non_block: 0, "
             f"pid: {task.pid}, name: {task.comm}",
-            f"preempt_count: {view.preempt_count:x}, expected: 0",
+            f"preempt_count: {count:x}, expected: 0",
             f"RCU nest depth: {view.rcu_read_lock_nesting}, expected: 0",
-            *(["INFO: lockdep is turned off."] if not self.debug_locks else self.print_held_locks(task)),
+            *self.debug_show_held_locks(task), *self._irqtrace(task, irqs_disabled),
         )
         return True
+
+    @kcall
+    def schedule_bug_report(self, preempt_count: int, irqs_disabled: bool) -> None:
+        """The text of __schedule_bug()."""
+        task = self._system.current()
+        self._system.console.print(
+            f"BUG: scheduling while atomic: {task.comm}/{task.pid}/0x{preempt_count:08x}",
+            *self.debug_show_held_locks(task), self._system.modules_line(), *self._irqtrace(task, irqs_disabled),
+        )
+
+    def _irqtrace(self, task: Task, irqs_disabled: bool) -> list[str]:
+        if not irqs_disabled or not self.configured:
+            return []
+        return text.irqtrace_events(task, self._system.kallsyms.symbol)
+
+    @kcall
+    def taint_warn(self) -> None:
+        """add_taint(TAINT_WARN, LOCKDEP_STILL_OK)."""
+        self._system.taint.add("W")
 
     @kcall
     def __dump_stack(self) -> None:

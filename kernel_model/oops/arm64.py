@@ -19,6 +19,7 @@ from kernel_model.oops.common import BUGFLAG_WARNING, System
 from kernel_model.sched.task import Task, TaskExit
 
 SIGKILL = 9
+_TIF_SIGPENDING, _TIF_NOTIFY_RESUME, _TIF_FOREIGN_FPSTATE = 1 << 0, 1 << 3, 1 << 4
 PT_REGS_STACKFRAME = 296  # offsetof(struct pt_regs, stackframe)
 _STACK_SIZE = 16 << 10
 _PAGE_OFFSET = 0xFFFF_0000_0000_0000
@@ -63,6 +64,12 @@ class Arm64Oops:
     def _trace(self, regs: Regs) -> list[str]:
         frames = unwind(regs, self._system.read_word, self._on_stack, PT_REGS_STACKFRAME)
         return ["Call trace:", *map(self._entry, frames)]
+
+    def thread_flags(self, task: Task) -> int:
+        """thread_info.flags of a task that is off its CPU (6.18): the FP registers are not a kernel thread's; the
+        libc of a user task has registered an rseq area, which a switch makes due on the way out."""
+        due = _TIF_NOTIFY_RESUME if task.mm is not None else _TIF_FOREIGN_FPSTATE
+        return due | (_TIF_SIGPENDING if task.view.sigkill_pending else 0)
 
     def task_trace(self, task: Task, frame_pointer: int, *, asleep: bool = False) -> list[str]:
         """show_stack() from a frame record on a task's stack: the first entry is marked (C) for the task that asks, (T)

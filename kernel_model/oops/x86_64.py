@@ -20,6 +20,7 @@ from kernel_model.sched.task import Task, TaskExit
 from kernel_model.vsprintf import hash_pointer
 
 SIGKILL, SIGSEGV = 9, 11
+_TIF_NOTIFY_RESUME, _TIF_SIGPENDING, _TIF_NEED_FPU_LOAD = 1 << 0, 1 << 1, 1 << 19
 _STACK_SIZE = 16 << 10
 _CANONICAL_LOW, _CANONICAL_HIGH = 1 << 47, (1 << 64) - (1 << 47)
 
@@ -27,8 +28,11 @@ _CANONICAL_LOW, _CANONICAL_HIGH = 1 << 47, (1 << 64) - (1 << 47)
 class X86Oops:
     """kcalls of the x86-64 die path."""
 
-    def __init__(self, system: System, ist_stacks: list[tuple[int, int]]) -> None:
+    def __init__(
+        self, system: System, ist_stacks: list[tuple[int, int]], irq_stacks: list[tuple[int, int]] | None = None
+    ) -> None:
         self._system = system
+        self._irq_stacks = [Stack("IRQ", low, high) for low, high in irq_stacks or ()]
         self._ist_stacks = ist_stacks  # (lowest address, end) of each CPU's double-fault stack
         self._first: list[str] = []  # register block of the first oops, printed again at the end
 
@@ -56,14 +60,22 @@ class X86Oops:
     def _stacks(self, task: Task) -> list[Stack]:
         stacks = [Stack("TASK", task.stack, task.stack + _STACK_SIZE)]
         stacks += [Stack("#DF", low, high) for low, high in self._ist_stacks]
-        return stacks
+        return stacks + self._irq_stacks
 
     def _trace(self, regs: Regs, task: Task | None = None) -> list[str]:
         s, task = self._system, task or self._system.current()
         user_regs = task.stack_top - PT_REGS_SIZE if task.mm is not None else None
-        frames = list(unwind(regs, s.read_word, s.kallsyms.is_text, s.kallsyms.function_offset, s.read_code, user_regs))
+        frames = list(unwind(regs, s.read_word, s.kallsyms.is_text, s.kallsyms.function_offset, s.read_code, user_regs,
+                             self._irq_stacks))
         return call_trace(regs, self._stacks(task), frames, s.read_word, s.kallsyms.is_text, s.kallsyms.return_symbol,
                           s.read_code)
+
+    def thread_flags(self, task: Task) -> int:
+        """thread_info.flags of a task that is off its CPU (6.18: include/asm-generic/thread_info_tif.h and above 15
+        x86's own): its FPU registers are to be loaded; the libc of a user task has registered an rseq area, which a
+        switch makes due on the way out."""
+        due = _TIF_NEED_FPU_LOAD | (_TIF_NOTIFY_RESUME if task.mm is not None else 0)
+        return due | (_TIF_SIGPENDING if task.view.sigkill_pending else 0)
 
     def task_trace(self, task: Task, frame_pointer: int, *, asleep: bool = False) -> list[str]:
         """show_stack() from a frame record on a task's stack. The code bytes of another task's user mode are not read

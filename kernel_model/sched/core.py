@@ -53,6 +53,8 @@ class Scheduler:
         self.max_decisions = 1_000_000
         self._spins = 0
         self.chosen: Task | None = None  # what a decision inside a kcall has fixed for the next step
+        self.horizon: int | None = None  # virtual ns beyond which nobody's timer is waited for
+        self._deadlines: dict[int, int] = {}  # of schedule_timeout(), by task
         self.on_exit: list[Callable[[Task], None]] = []
         self.group_exit: dict[int, TaskExit] = {}  # by tgid: what ended the whole process
 
@@ -65,9 +67,17 @@ class Scheduler:
         self.run_list.append(task)
         self.run_list.sort(key=lambda t: t.pid)
 
+    def idlest_cpu(self) -> int:
+        """The CPU with the fewest tasks, the lower number among equals."""
+        load = [0] * len(self.on_cpu)
+        for task in self.run_list:
+            load[task.cpu] += 1
+        return load.index(min(load))
+
     def ended(self, task: Task, exit_: TaskExit) -> None:
         """do_exit(): the task will not run again. With the whole group ending, its other threads are killed."""
         task.exit = exit_
+        self._deadlines.pop(task.address, None)
         task.state = TASK_DEAD
         task.view.on_cpu = 0
         task.frames.clear()
@@ -167,6 +177,8 @@ class Scheduler:
         if not sleepers:
             return False
         first = min(sleepers, key=lambda t: (t.wake_time or 0, t.pid))
+        if self.horizon is not None and (first.wake_time or 0) > self.horizon:
+            return False
         self._clock.now = max(self._clock.now, first.wake_time or 0)
         self._wake(first)
         return True
@@ -197,13 +209,17 @@ class Scheduler:
             yield Block()
 
     @kcall
-    def schedule_timeout_wait(self, ns: int) -> Sleeping:
-        """Sleep in the state that is set, until woken or for `ns` of virtual time; the time left."""
+    def start_sleep_timer(self, ns: int) -> None:
+        """The current task is woken in `ns` of virtual time at the latest: schedule_timeout()'s timer."""
         task = self._current()
-        deadline = task.wake_time = self._clock.now + ns
-        yield Block()
+        task.wake_time = self._deadlines[task.address] = self._clock.now + ns
+
+    @kcall
+    def stop_sleep_timer(self) -> int:
+        """It is awake: the time that was left, in ns."""
+        task = self._current()
         task.wake_time = None
-        return max(deadline - self._clock.now, 0)
+        return max(self._deadlines.pop(task.address) - self._clock.now, 0)
 
     @kcall
     def try_to_wake_up(self, p: int, state: int) -> Sleeping:

@@ -45,12 +45,6 @@ class Fork:
         self._copy_thread = copy_thread
         self._space = space
 
-    def _idlest_cpu(self) -> int:
-        load = [0] * len(self._sched.on_cpu)
-        for task in self._sched.run_list:
-            load[task.cpu] += 1
-        return load.index(min(load))
-
     @kcall
     def kernel_clone(
         self, flags: int, newsp: int, parent_tid: int, child_tid: int, tls: int, regs: int
@@ -67,7 +61,7 @@ class Fork:
         child.uid, child.view.uid = parent.uid, parent.uid
         child.view.real_parent = parent.view.real_parent if flags & CLONE_THREAD else parent.address
         self._copy_thread(child, regs, newsp)
-        self._sched.start(child, self._idlest_cpu())
+        self._sched.start(child, self._sched.idlest_cpu())
         yield Point("fork")
         return child.pid
 

@@ -1,7 +1,7 @@
 """khungtaskd: tasks that sleep unkillably for too long.
 
 Mirrors kernel/hung_task.c (6.18, CONFIG_DETECT_HUNG_TASK_BLOCKER) on virtual time. Leaves out: panicking, backtraces of
-all CPUs, the coredump line, owners of semaphores (only mutexes and rw_semaphores name one here).
+all CPUs, the coredump line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from kernel_model.locking.waitfor import (
     BLOCKER_TYPE_MASK,
     BLOCKER_TYPE_MUTEX,
     BLOCKER_TYPE_RWSEM_READER,
+    BLOCKER_TYPE_RWSEM_WRITER,
     BLOCKER_TYPE_SEM,
 )
 from kernel_model.oops.common import System
@@ -23,6 +24,11 @@ from kernel_model.types import Types
 DEFAULT_TIMEOUT = 120  # seconds: sysctl kernel.hung_task_timeout_secs
 _FLAGS_MASK = 7  # low bits of an owner word
 _RWSEM_READER_OWNED = 1
+_NOBODY = {
+    BLOCKER_TYPE_MUTEX: "a mutex, but the owner", BLOCKER_TYPE_SEM: "a semaphore, but the last holder",
+    BLOCKER_TYPE_RWSEM_READER: "an rw-semaphore, but the owner",
+    BLOCKER_TYPE_RWSEM_WRITER: "an rw-semaphore, but the owner",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -35,6 +41,7 @@ class HungTasks:
     ppid: Callable[[Task], int]
     timeout: int = DEFAULT_TIMEOUT
     warnings: int = 10
+    last_checked: int = 0  # virtual ns
     _last: dict[int, tuple[int, int]] = field(default_factory=dict)  # task address -> (switches, time they changed)
 
     def why_not(self, task: Task) -> str | None:
@@ -47,27 +54,33 @@ class HungTasks:
         return "its sleep is no load (TASK_NOLOAD)" if state & TASK_NOLOAD else None
 
     def check(self, tasks: Iterable[Task], now: int) -> list[str]:
-        """check_hung_uninterruptible_tasks() at virtual time `now` (ns); the lines it prints."""
-        tasks, lines = sorted(tasks, key=lambda t: t.pid), []
+        """check_hung_uninterruptible_tasks() at virtual time `now` (ns); the lines it prints. None after an oops."""
+        tasks, lines = sorted(tasks, key=lambda t: t.pid), list[str]()
+        if "D" in self.system.taint.letters:
+            return lines
         for task in tasks:
-            if not task.blocked or self.why_not(task) is not None:
-                self._last.pop(task.address, None)
-                continue
-            switches, since = self._last.setdefault(task.address, (int(task.view.nvcsw), now))
-            if switches != task.view.nvcsw:
-                self._last[task.address] = (int(task.view.nvcsw), now)
-            elif now - since >= self.timeout * 1_000_000_000 and self.warnings:
-                lines += self._report(task, (now - since) // 1_000_000_000, tasks)
+            if self._is_hung(task, now) and self.warnings:
+                lines += self._report(task, (now - self._last[task.address][1]) // 1_000_000_000, tasks, now)
         return lines
 
-    def _report(self, task: Task, seconds: int, tasks: list[Task]) -> list[str]:
+    def _is_hung(self, task: Task, now: int) -> bool:
+        """task_is_hung(): it has not been switched since it was looked at `timeout` seconds ago or earlier."""
+        if not task.blocked or self.why_not(task) is not None:
+            return False
+        switches, since = self._last.setdefault(task.address, (int(task.view.nvcsw), now))
+        if switches != task.view.nvcsw:
+            self._last[task.address] = (int(task.view.nvcsw), now)
+            return False
+        return now - since >= self.timeout * 1_000_000_000
+
+    def _report(self, task: Task, seconds: int, tasks: list[Task], now: int) -> list[str]:
         self.warnings -= 1
         profile = self.system.profile
         lines = [
             f"INFO: task {task.comm}:{task.pid} blocked for more than {seconds} seconds.",
             f"      {self.system.taint} {profile.release} {profile.version}",
             '"echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.',
-            *self._show(task), *self._blocker(task, tasks),
+            *self._show(task), *self._blocker(task, tasks, now),
         ]
         if not self.warnings:
             lines.append("Future hung task reports are suppressed, see sysctl kernel.hung_task_warnings")
@@ -76,24 +89,31 @@ class HungTasks:
     def _show(self, task: Task) -> list[str]:
         return sched_show_task(task, self.ppid(task), self.dumper)
 
-    def _blocker(self, task: Task, tasks: list[Task]) -> list[str]:
-        """debug_show_blocker()."""
+    def _blocker(self, task: Task, tasks: list[Task], now: int) -> list[str]:
+        """debug_show_blocker(): who is likely to hold what the task waits for, and where he is unless he hangs too."""
         blocker = int(task.view.blocker)
-        kind, address = blocker & BLOCKER_TYPE_MASK, blocker & ~BLOCKER_TYPE_MASK
-        if not blocker or kind == BLOCKER_TYPE_SEM:
+        if not blocker:
             return []
-        me, mutex = f"{task.comm}:{task.pid}", kind == BLOCKER_TYPE_MUTEX
-        word = self.types.view("mutex" if mutex else "rw_semaphore", address).owner.counter & (1 << 64) - 1
+        kind, address = blocker & BLOCKER_TYPE_MASK, blocker & ~BLOCKER_TYPE_MASK
+        word = self._owner(kind, address)
         owner = next((t for t in tasks if t.address == word & ~_FLAGS_MASK), None)
-        what = "a mutex" if mutex else "an rw-semaphore"
+        me = f"INFO: task {task.comm}:{task.pid}"
         if owner is None:
-            how = "is blocked" if mutex else f"<{'reader' if kind == BLOCKER_TYPE_RWSEM_READER else 'writer'}> blocked"
-            return [f"INFO: task {me} {how} on {what}, but the owner is not found."]
+            return [f"{me} is blocked on {_NOBODY[kind]} is not found."] if not word & ~_FLAGS_MASK else []
         other = f"{owner.comm}:{owner.pid}"
-        if mutex:
-            lines = [f"INFO: task {me} is blocked on a mutex likely owned by task {other}."]
+        if kind == BLOCKER_TYPE_MUTEX:
+            line = f"{me} is blocked on a mutex likely owned by task {other}."
+        elif kind == BLOCKER_TYPE_SEM:
+            line = f"{me} blocked on a semaphore likely last held by task {other}"
         else:
             mine = "reader" if kind == BLOCKER_TYPE_RWSEM_READER else "writer"
             theirs = "reader" if word & _RWSEM_READER_OWNED else "writer"
-            lines = [f"INFO: task {me} <{mine}> blocked on an rw-semaphore likely owned by task {other} <{theirs}>"]
-        return lines if self.why_not(owner) is None and owner.blocked else [*lines, *self._show(owner)]
+            line = f"{me} <{mine}> blocked on an rw-semaphore likely owned by task {other} <{theirs}>"
+        return [line] if self._is_hung(owner, now) else [line, *self._show(owner)]
+
+    def _owner(self, kind: int, address: int) -> int:
+        """The lock's word that names a task."""
+        if kind == BLOCKER_TYPE_SEM:
+            return int(self.types.view("semaphore", address).last_holder)
+        lock = self.types.view("mutex" if kind == BLOCKER_TYPE_MUTEX else "rw_semaphore", address)
+        return int(lock.owner.counter) & (1 << 64) - 1

@@ -18,7 +18,7 @@ from kernel_model.mm.vma import MmStruct
 from kernel_model.mm.vmalloc import THREAD_SIZE, Vmalloc
 from kernel_model.types import Types, View
 
-PF_FORKNOEXEC, PF_KTHREAD, PF_RANDOMIZE = 0x00000040, 0x00200000, 0x00400000
+PF_FORKNOEXEC, PF_NOFREEZE, PF_KTHREAD, PF_RANDOMIZE = 0x00000040, 0x00008000, 0x00200000, 0x00400000
 TASK_RUNNING, TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE = 0, 1, 2
 TASK_DEAD, TASK_WAKEKILL = 0x80, 0x100
 TASK_NORMAL = TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE
@@ -124,7 +124,8 @@ class Tasks:
         view.group_leader = (leader or task).address
         view.comm = task.comm
         view.stack = stack
-        view.flags = PF_KTHREAD if mm is None else PF_RANDOMIZE | (PF_FORKNOEXEC if leader is not None else 0)
+        inherited = PF_KTHREAD | PF_NOFREEZE if mm is None else PF_RANDOMIZE
+        view.flags = inherited | (PF_FORKNOEXEC if mm is None or leader is not None else 0)
         view.mm = mm.addr if mm is not None else 0
         view.active_mm = mm.addr if mm is not None else 0
         self.by_address[address] = task

@@ -181,7 +181,8 @@ def test_a_free_that_may_not_sleep_is_put_off(arena):
     page = guest.mm.pages.pfn_to_page(guest.mm.pgtable.pa(guest.mm.walk(arena.window + 0x2000).entry) >> 12)
     span, queued, freed = arena.arena.address + 0xC00, [], []
     guest.handlers.update(
-        kmalloc_nolock=lambda *_: span, kfree_nolock=freed.append, irq_work_queue=queued.append,
+        kmalloc_nolock=lambda *_: span, kfree_nolock=freed.append,
+        irq_work_claim=lambda work, lazy: queued.append(work),
         schedule_work=queued.append, __free_page=freed.append, arena_zap_pages=lambda *_: 0,
     )  # fmt: skip
     guest.call("bpf_arena_free_pages_non_sleepable", arena.arena.address, (1 << 44) + 0x2000, 1)

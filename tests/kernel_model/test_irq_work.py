@@ -18,8 +18,8 @@ def test_irq_work_first_and_what_it_queues_afterwards():
 
     deferred = DeferredWork(Memory(), call)
     assert deferred.schedule_work(0x10)
-    assert deferred.irq_work_queue(0x20)
-    assert not deferred.irq_work_queue(0x20)
+    assert deferred.irq_work_claim(0x20, True)
+    assert not deferred.irq_work_claim(0x20, True)
     deferred.run()
     assert ran == [(0x21, 0x20), (0x11, 0x10), (0x41, 0x40)]
-    assert deferred.irq_work_queue(0x20)
+    assert deferred.irq_work_claim(0x20, True)

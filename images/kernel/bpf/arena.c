@@ -256,6 +256,7 @@ static void arena_free_pages(struct bpf_arena *arena, long uaddr, long page_cnt,
 	span->next = arena->free_spans;
 	arena->free_spans = span;
 	arena->free_irq.func = arena_free_irq;
+	arena->free_irq.flags = IRQ_WORK_LAZY;	/* not so in Linux: it interrupts the program */
 	irq_work_queue(&arena->free_irq);
 }
 

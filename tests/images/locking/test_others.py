@@ -161,7 +161,8 @@ def test_timeouts(arch: str) -> None:
     guest, asked = here.guest, []
     answers = dict(here.answers)
     try:
-        here.answers |= {"sched_point": lambda: 0, "schedule_timeout_wait": lambda ns: asked.append(ns) or 0}
+        here.answers |= {"sched_point": lambda: 0, "start_sleep_timer": lambda ns: asked.append(ns) or 0,
+                         "context_switch": lambda prev: 0, "stop_sleep_timer": lambda: 0}
         guest.call("sema_init", here.lock, 0)
         assert guest.call("down_timeout", here.lock, 7) & 0xFFFF_FFFF == ETIME
         guest.call("init_completion", here.lock)

@@ -22,7 +22,7 @@ static __frame void el1_abort(struct pt_regs *regs, unsigned long esr)
 
 	local_daif_inherit(regs);
 	do_mem_abort(far, esr, regs);
-	local_irq_disable();
+	raw_local_irq_disable();
 }
 
 static __frame void el1_pc(struct pt_regs *regs, unsigned long esr)
@@ -115,6 +115,7 @@ __used __frame void el0t_64_sync_handler(struct pt_regs *regs)
 {
 	unsigned long esr = read_sysreg(esr_el1);
 
+	enter_from_user_mode();
 	switch (ESR_EC(esr)) {
 	case ESR_EC_SVC64:
 		el0_svc(regs);

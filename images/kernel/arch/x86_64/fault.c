@@ -154,7 +154,11 @@ noinline void do_user_addr_fault(struct pt_regs *regs, unsigned long error_code,
 		bad_area_nosemaphore(regs, error_code, address, SEGV_MAPERR);
 		return;
 	}
-	local_irq_enable();
+	/* an exception in the kernel leaves the traced state as it was */
+	if (user_mode(regs))
+		local_irq_enable();
+	else if (regs->flags & X86_EFLAGS_IF)
+		raw_local_irq_enable();
 	if (error_code & X86_PF_WRITE)
 		flags |= FAULT_FLAG_WRITE;
 	if (error_code & X86_PF_INSTR)
@@ -212,11 +216,15 @@ __frame void exc_page_fault(struct pt_regs *regs, unsigned long error_code)
 {
 	unsigned long address = read_cr2();
 
+	if (user_mode(regs))
+		enter_from_user_mode();
 	if (address >= TASK_SIZE_MAX)
 		do_kern_addr_fault(regs, error_code, address);
 	else
 		do_user_addr_fault(regs, error_code, address);
-	local_irq_disable();
-	if (user_mode(regs))
+	raw_local_irq_disable();
+	if (user_mode(regs)) {
+		trace_hardirqs_off();
 		exit_to_user_mode_prepare(regs);
+	}
 }

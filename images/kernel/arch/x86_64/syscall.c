@@ -56,6 +56,7 @@ __traceable long __x64_sys_bpf(struct pt_regs *regs)
 
 __frame void do_syscall_64(struct pt_regs *regs, int nr)
 {
+	enter_from_user_mode();
 	local_irq_enable();
 	regs->orig_ax = (unsigned int)nr;
 	trace_sys_enter(regs, nr);

@@ -43,6 +43,7 @@ struct range_tree {
 /* kernel/irq_work.c, kernel/workqueue.c: what runs later, by its function */
 struct irq_work {
 	void (*func)(struct irq_work *work);
+	u32 flags;
 };
 
 struct work_struct {
@@ -189,7 +190,11 @@ int is_range_tree_set(struct range_tree *rt, u32 start, u32 len);
 int bpf_map_alloc_pages(struct bpf_map *map, int nid, unsigned long nr_pages, struct page **pages);
 void arena_zap_pages(struct bpf_arena *arena, unsigned long uaddr, unsigned long page_cnt);
 u64 ktime_get_mono_fast_ns(void);
+#define IRQ_WORK_LAZY 0x4
+#define IRQ_WORK_HARD_IRQ 0x8
 bool irq_work_queue(struct irq_work *work);
+void irq_work_run(void);
+void arch_irq_work_raise(void);
 bool schedule_work(struct work_struct *work);
 void *kmalloc_nolock(size_t size, unsigned int flags, int node);
 void kfree_nolock(const void *p);

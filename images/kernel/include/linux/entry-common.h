@@ -3,7 +3,7 @@
 #ifndef _LINUX_ENTRY_COMMON_H
 #define _LINUX_ENTRY_COMMON_H
 
-#include <linux/sched.h>
+#include <linux/lockdep.h>
 
 /* kcall: a task that was killed ends here */
 void arch_do_signal_or_restart(struct pt_regs *regs);
@@ -12,6 +12,17 @@ static __always_inline void exit_to_user_mode_prepare(struct pt_regs *regs)
 {
 	if (unlikely(READ_ONCE(current->thread_info_flags) & 1UL << TIF_SIGPENDING))
 		arch_do_signal_or_restart(regs);
+	if (unlikely(kernel_features.prove_locking)) {
+		if (current->lockdep_depth)
+			lockdep_sys_exit();
+		lockdep_hardirqs_on(_THIS_IP_);
+	}
+}
+
+/* The CPU has disabled interrupts on the way in. */
+static __always_inline void enter_from_user_mode(void)
+{
+	trace_hardirqs_off();
 }
 
 #endif

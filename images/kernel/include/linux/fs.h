@@ -3,7 +3,7 @@
 #ifndef _LINUX_FS_H
 #define _LINUX_FS_H
 
-#include <linux/types.h>
+#include <linux/rwsem_types.h>
 
 struct file;
 
@@ -12,8 +12,13 @@ struct file_operations {
 	ssize_t (*real_write)(struct file *file, const char *buf, size_t count, loff_t *pos);
 };
 
+/* Of a mounted file system only what lockdep sees of it: writers keep it from being frozen. */
+struct super_block { struct lockdep_map s_writers; };
+extern struct super_block debugfs_sb, proc_sb;
+
 struct file {
 	const struct file_operations *f_op;
+	struct super_block *sb;
 	void *private_data;
 };
 

@@ -3,19 +3,23 @@
 #ifndef _LINUX_LOCKDEP_H
 #define _LINUX_LOCKDEP_H
 
-#include <linux/sched.h>
+#include <linux/irqflags.h>
 
 enum lockdep_wait_type { LD_WAIT_INV, LD_WAIT_FREE, LD_WAIT_SPIN, LD_WAIT_CONFIG, LD_WAIT_SLEEP };
 enum lockdep_lock_type { LD_LOCK_NORMAL, LD_LOCK_PERCPU, LD_LOCK_WAIT_OVERRIDE };
 
 #define _RET_IP_ ((unsigned long)__builtin_return_address(0))
-#define _THIS_IP_ ({ __label__ here; here: (unsigned long)&&here; })
 
 /* kernel/locking/lockdep.c; `read`: 0 exclusive, 1 shared, 2 shared and recursive */
 void lock_acquire(struct lockdep_map *lock, unsigned int subclass, int trylock, int read, int check,
 		  struct lockdep_map *nest_lock, unsigned long ip);
 void lock_release(struct lockdep_map *lock, unsigned long ip);
 void lock_downgrade(struct lockdep_map *lock, unsigned long ip);
+void lockdep_sys_exit(void);
+void debug_check_no_locks_freed(const void *from, unsigned long len);
+void debug_show_all_locks(void);
+void dump_stack_lvl(void);
+/* kernel/sched/core.c */
 void __might_sleep(const char *file, int line);
 void __might_fault(const char *file, int line);
 

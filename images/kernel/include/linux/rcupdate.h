@@ -8,16 +8,22 @@
 /* kcall: the outermost section that a grace period waits for has ended */
 void rcu_read_unlock_special(struct task_struct *t);
 
+extern struct lockdep_map rcu_lock_map;
+
 static __always_inline void rcu_read_lock(void)
 {
 	current->rcu_read_lock_nesting++;
 	barrier();
+	if (unlikely(kernel_features.prove_locking))
+		lock_acquire(&rcu_lock_map, 0, 0, 2, 0, NULL, _THIS_IP_);
 }
 
 static __always_inline void rcu_read_unlock(void)
 {
 	struct task_struct *t = current;
 
+	if (unlikely(kernel_features.prove_locking))
+		lock_release(&rcu_lock_map, _THIS_IP_);
 	barrier();
 	if (--t->rcu_read_lock_nesting == 0 && unlikely(READ_ONCE(t->rcu_read_unlock_special)))
 		rcu_read_unlock_special(t);

@@ -22,6 +22,16 @@
 struct wake_q_node { struct wake_q_node *next; };
 struct bpf_run_ctx;
 
+/* When interrupts were last enabled and disabled, for reports of lockdep; include/linux/irqflags.h */
+struct irqtrace_events {
+	unsigned int irq_events;
+	unsigned int hardirq_enable_event;
+	unsigned int hardirq_disable_event;
+	bool hardirqs_off;	/* as far as was traced */
+	unsigned long hardirq_enable_ip;
+	unsigned long hardirq_disable_ip;
+};
+
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
@@ -47,6 +57,10 @@ struct task_struct {
 	u64 nvcsw;	/* switches, which the hung-task detector compares */
 	unsigned long blocker;	/* the lock it waits for, type in the low bits (linux/hung_task.h) */
 	struct wake_q_node wake_q;
+	unsigned int lockdep_depth;	/* how many locks it holds */
+	unsigned int hardirq_context;	/* it runs a hard interrupt's handler */
+	bool irq_config;	/* one that would be threaded with PREEMPT_RT */
+	struct irqtrace_events irqtrace;
 	bool rcu_read_unlock_special;	/* a grace period waits for the end of its read section */
 	char comm[TASK_COMM_LEN];
 };

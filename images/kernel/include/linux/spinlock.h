@@ -10,7 +10,7 @@
 
 #include <linux/atomic.h>
 #include <linux/lockdep.h>
-#include <asm/irqflags.h>
+#include <linux/irqflags.h>
 
 static __always_inline bool arch_spin_trylock(raw_spinlock_t *lock)
 {

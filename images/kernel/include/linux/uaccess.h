@@ -10,8 +10,9 @@
 #include <asm/ptrace.h>
 #include <asm/uaccess.h>
 
-#define might_fault() \
-	do { if (unlikely(kernel_features.prove_locking)) __might_fault("include/linux/uaccess.h", __LINE__); } while (0)
+#define COPY_FROM_USER_LINE 162	/* in Linux 6.18.35 */
+#define might_fault_at(line) \
+	do { if (unlikely(kernel_features.prove_locking)) __might_fault("include/linux/uaccess.h", line); } while (0)
 
 static __always_inline bool access_ok(const void *p, unsigned long n)
 {
@@ -24,7 +25,7 @@ static __always_inline unsigned long _inline_copy_from_user(void *to, const void
 {
 	unsigned long left = n;
 
-	might_fault();
+	might_fault_at(COPY_FROM_USER_LINE);
 	if (access_ok(from, n))
 		left = raw_copy_from_user(to, from, n);
 	if (left)
@@ -34,7 +35,7 @@ static __always_inline unsigned long _inline_copy_from_user(void *to, const void
 
 static __always_inline unsigned long _inline_copy_to_user(void *to, const void *from, unsigned long n)
 {
-	might_fault();
+	might_fault_at(__LINE__);
 	return access_ok(to, n) ? raw_copy_to_user(to, from, n) : n;
 }
 

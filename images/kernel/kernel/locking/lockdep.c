@@ -1,52 +1,87 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The way into lockdep, and the frames that its reports show. Mirrors kernel/locking/lockdep.c, might_sleep() of
- * kernel/sched/core.c, might_fault() of mm/memory.c and lib/dump_stack.c; the validator and its texts are outside.
+ * The way into lockdep, and the frames that its reports show. Mirrors kernel/locking/lockdep.c and the trace of
+ * interrupts that it keeps; the validator and its texts are outside. Left out: lock pinning, lock_sync(), cross-checks
+ * of its own state.
  */
-#include <linux/lockdep.h>
+#include <linux/rcupdate.h>
 
-/* what validate_chain() found */
-enum { LOCKDEP_OK, LOCKDEP_DEADLOCK, LOCKDEP_CIRCULAR };
+/* what the validator found */
+enum lockdep_found {
+	LOCKDEP_OK, LOCKDEP_DEADLOCK, LOCKDEP_CIRCULAR, LOCKDEP_CONTEXT, LOCKDEP_USAGE, LOCKDEP_INVERSION,
+	LOCKDEP_BAD_DEPENDENCY, LOCKDEP_IMBALANCE, LOCKDEP_FREED
+};
 
-/* kcalls */
-int validate_chain(struct lockdep_map *lock, unsigned int subclass, int trylock, int read,
-		   struct lockdep_map *nest_lock, unsigned long ip);
+/* kcalls; the first four give an enum lockdep_found */
+int validate_acquire(struct lockdep_map *lock, unsigned int subclass, int trylock, int read,
+		     struct lockdep_map *nest_lock, unsigned long ip);
+int validate_release(struct lockdep_map *lock, unsigned long ip);
+int validate_downgrade(struct lockdep_map *lock, unsigned long ip);
+int validate_hardirqs_on(void);	/* of the locks that the task holds */
+int validate_freed(const void *from, unsigned long len);
 void lockdep_report(void);	/* the text of what was found, up to `stack backtrace:` */
-void __dump_stack(void);	/* who, and the trace from the caller of dump_stack_lvl() on */
-int lock_release_check(struct lockdep_map *lock, unsigned long ip);
-bool __might_resched_check(const char *file, int line);
+void lockdep_sys_exit_report(void);
+void print_all_held_locks(void);
 
-__frame void dump_stack_lvl(void)
-{
-	__dump_stack();
-}
+/* -- reports ----------------------------------------------------------------------------------------------------- */
 
-static __frame void print_deadlock_bug(void)
-{
-	lockdep_report();
-	dump_stack_lvl();
-}
+#define DEFINE_REPORT(name)		\
+	static __frame void name(void)	\
+	{				\
+		lockdep_report();	\
+		dump_stack_lvl();	\
+	}
 
-static __frame void print_circular_bug(void)
-{
-	lockdep_report();
-	dump_stack_lvl();
-}
+DEFINE_REPORT(print_deadlock_bug)
+DEFINE_REPORT(print_circular_bug)
+DEFINE_REPORT(print_usage_bug)
+DEFINE_REPORT(print_irq_inversion_bug)
+DEFINE_REPORT(print_bad_irq_dependency)
+DEFINE_REPORT(print_unlock_imbalance_bug)
+DEFINE_REPORT(print_freed_lock_bug)
 
 static __frame void check_noncircular(void)
 {
 	print_circular_bug();
 }
 
+static __frame void mark_lock(int found)
+{
+	if (found == LOCKDEP_USAGE)
+		print_usage_bug();
+	else
+		print_irq_inversion_bug();
+}
+
+static __frame void mark_held_locks(int found)
+{
+	mark_lock(found);
+}
+
+/* -- taking and giving up ---------------------------------------------------------------------------------------- */
+
 static __frame void __lock_acquire(struct lockdep_map *lock, unsigned int subclass, int trylock, int read,
 				   struct lockdep_map *nest_lock, unsigned long ip)
 {
-	switch (validate_chain(lock, subclass, trylock, read, nest_lock, ip)) {
+	int found = validate_acquire(lock, subclass, trylock, read, nest_lock, ip);
+
+	switch (found) {
 	case LOCKDEP_DEADLOCK:
 		print_deadlock_bug();
 		break;
 	case LOCKDEP_CIRCULAR:
 		check_noncircular();
+		break;
+	case LOCKDEP_CONTEXT:
+		lockdep_report();
+		dump_stack_lvl();
+		break;
+	case LOCKDEP_USAGE:
+	case LOCKDEP_INVERSION:
+		mark_lock(found);
+		break;
+	case LOCKDEP_BAD_DEPENDENCY:
+		print_bad_irq_dependency();
 		break;
 	}
 }
@@ -58,38 +93,71 @@ __frame void lock_acquire(struct lockdep_map *lock, unsigned int subclass, int t
 	__lock_acquire(lock, subclass, trylock, check ? read : read | 0x100, nest_lock, ip);
 }
 
-static __frame void print_unlock_imbalance_bug(void)
-{
-	lockdep_report();
-	dump_stack_lvl();
-}
-
 __frame void lock_release(struct lockdep_map *lock, unsigned long ip)
 {
-	if (lock_release_check(lock, ip))
+	if (validate_release(lock, ip))
 		print_unlock_imbalance_bug();
 }
 
-static __frame void __might_resched(const char *file, int line)
+__frame void lock_downgrade(struct lockdep_map *lock, unsigned long ip)
 {
-	if (__might_resched_check(file, line))
-		dump_stack_lvl();
+	if (validate_downgrade(lock, ip))
+		print_unlock_imbalance_bug();
 }
 
-__frame void __might_sleep(const char *file, int line)
+__frame void debug_check_no_locks_freed(const void *from, unsigned long len)
 {
-	__might_resched(file, line);
+	if (current->lockdep_depth && validate_freed(from, len))
+		print_freed_lock_bug();
 }
 
-__frame void __might_fault(const char *file, int line)
+__frame void lockdep_sys_exit(void)
 {
-	struct mm_struct *mm = current->mm;
+	lockdep_sys_exit_report();
+}
 
-	if (current->pagefault_disabled)
+/* -- interrupts -------------------------------------------------------------------------------------------------- */
+
+__frame void lockdep_hardirqs_on(unsigned long ip)
+{
+	struct irqtrace_events *trace = &current->irqtrace;
+	int found;
+
+	if (!trace->hardirqs_off)
 		return;
-	__might_sleep(file, line);
-	if (mm) {
-		lock_acquire(&mm->mmap_lock.dep_map, 0, 0, 1, 1, NULL, _THIS_IP_);
-		lock_release(&mm->mmap_lock.dep_map, _THIS_IP_);
-	}
+	found = current->lockdep_depth ? validate_hardirqs_on() : LOCKDEP_OK;
+	if (found)
+		mark_held_locks(found);
+	trace->hardirqs_off = false;
+	trace->hardirq_enable_ip = ip;
+	trace->hardirq_enable_event = ++trace->irq_events;
+}
+
+__frame void lockdep_hardirqs_off(unsigned long ip)
+{
+	struct irqtrace_events *trace = &current->irqtrace;
+
+	if (trace->hardirqs_off)
+		return;
+	trace->hardirqs_off = true;
+	trace->hardirq_disable_ip = ip;
+	trace->hardirq_disable_event = ++trace->irq_events;
+}
+
+/* -- asking ------------------------------------------------------------------------------------------------------ */
+
+/* gcc's specialised clone keeps this name in the kernel whose texts are the reference */
+static __frame void rcu_lock_acquire_here(void) __asm__("rcu_lock_acquire.constprop.0");
+
+static __frame void rcu_lock_acquire_here(void)
+{
+	lock_acquire(&rcu_lock_map, 0, 0, 2, 0, NULL, _THIS_IP_);
+}
+
+__used __frame void debug_show_all_locks(void)
+{
+	current->rcu_read_lock_nesting++;
+	rcu_lock_acquire_here();
+	print_all_held_locks();
+	rcu_read_unlock();
 }

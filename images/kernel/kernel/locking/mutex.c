@@ -27,6 +27,8 @@ struct mutex_waiter {
 
 void __mutex_init(struct mutex *lock, const char *name, struct lock_class_key *key)
 {
+	if (unlikely(kernel_features.prove_locking))
+		debug_check_no_locks_freed(lock, sizeof(*lock));
 	memset(lock, 0, sizeof(*lock));
 	INIT_LIST_HEAD(&lock->wait_list);
 	lock->dep_map.key = key;

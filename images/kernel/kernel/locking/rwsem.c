@@ -491,6 +491,8 @@ static __frame int rwsem_down_write_slowpath(struct rw_semaphore *sem, unsigned 
 
 void __init_rwsem(struct rw_semaphore *sem, const char *name, struct lock_class_key *key)
 {
+	if (unlikely(kernel_features.prove_locking))
+		debug_check_no_locks_freed(sem, sizeof(*sem));
 	memset(sem, 0, sizeof(*sem));
 	INIT_LIST_HEAD(&sem->wait_list);
 	sem->dep_map.key = key;

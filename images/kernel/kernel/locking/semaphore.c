@@ -20,8 +20,13 @@ struct semaphore_waiter {
 
 void sema_init(struct semaphore *sem, int val)
 {
+	static struct lock_class_key key;
+
 	memset(sem, 0, sizeof(*sem));
 	sem->count = (unsigned int)val;
+	sem->lock.dep_map.key = &key;
+	sem->lock.dep_map.name = "semaphore->lock";
+	sem->lock.dep_map.wait_type_inner = LD_WAIT_SPIN;
 	INIT_LIST_HEAD(&sem->wait_list);
 }
 

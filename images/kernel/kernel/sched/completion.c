@@ -18,8 +18,13 @@ struct swait_queue {
 
 void init_completion(struct completion *x)
 {
+	static struct lock_class_key key;
+
 	memset(x, 0, sizeof(*x));
 	INIT_LIST_HEAD(&x->wait.task_list);
+	x->wait.lock.dep_map.key = &key;
+	x->wait.lock.dep_map.name = "&x->wait";
+	x->wait.lock.dep_map.wait_type_inner = LD_WAIT_SPIN;
 }
 
 static __always_inline void swake_up_locked(struct swait_queue_head *q)

@@ -6,6 +6,9 @@
 #define MAX_SCHEDULE_TIMEOUT ((long)(~0UL >> 1))
 #define NSEC_PER_JIFFY 1000000ULL	/* HZ = 1000 */
 
+#define HZ 1000
+
 long schedule_timeout(long timeout);
+void msleep(unsigned int msecs);
 
 #endif

@@ -52,12 +52,12 @@ static __always_inline bool is_ttbr0_addr(unsigned long addr)
 	return addr < TASK_SIZE_MAX;
 }
 
-static __always_inline void local_irq_enable(void)
+static __always_inline void raw_local_irq_enable(void)
 {
 	__asm__ __volatile__("msr daifclr, #0xf" ::: "memory");
 }
 
-static __always_inline void local_irq_disable(void)
+static __always_inline void raw_local_irq_disable(void)
 {
 	__asm__ __volatile__("msr daifset, #0xf" ::: "memory");
 }

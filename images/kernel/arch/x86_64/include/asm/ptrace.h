@@ -31,12 +31,12 @@ static __always_inline unsigned long read_cr2(void)
 	return value;
 }
 
-static __always_inline void local_irq_enable(void)
+static __always_inline void raw_local_irq_enable(void)
 {
 	__asm__ __volatile__("sti" ::: "memory");
 }
 
-static __always_inline void local_irq_disable(void)
+static __always_inline void raw_local_irq_disable(void)
 {
 	__asm__ __volatile__("cli" ::: "memory");
 }
