@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from kernel_model.kcall import kcall
 from kernel_model.locking import lockdep_text as text
 from kernel_model.locking.classes import HeldLock, LockMap
-from kernel_model.locking.validator import (
+from kernel_model.locking.problems import (
     BadDependency,
     Circular,
     Context,
@@ -24,9 +24,9 @@ from kernel_model.locking.validator import (
     NestNotHeld,
     Problem,
     Usage,
-    Validator,
     WaitContext,
 )
+from kernel_model.locking.validator import Validator
 from kernel_model.oops.common import System
 from kernel_model.sched.task import Task
 from kernel_model.types import Types

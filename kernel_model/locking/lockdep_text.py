@@ -1,7 +1,7 @@
 """The words of lockdep's reports, up to the stack that the guest itself walks.
 
 Mirrors print_lock(), lockdep_print_held_locks() and the print_*() functions of kernel/locking/lockdep.c (6.18): one
-function for each problem that kernel_model/locking/validator.py can find. `TEXTS` has them by type.
+function for each problem of kernel_model/locking/problems.py. `TEXTS` has them by type.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from kernel_model.locking.classes import USAGE_NAMES, HeldLock, LockClass, state_name
 from kernel_model.locking.graph import Node
-from kernel_model.locking.validator import (
+from kernel_model.locking.problems import (
     BadDependency,
     Circular,
     Context,

@@ -24,6 +24,7 @@ from kernel_model.types import Types
 DEFAULT_TIMEOUT = 120  # seconds: sysctl kernel.hung_task_timeout_secs
 _FLAGS_MASK = 7  # low bits of an owner word
 _RWSEM_READER_OWNED = 1
+TASK_FROZEN = 0x8000
 _NOBODY = {
     BLOCKER_TYPE_MUTEX: "a mutex, but the owner", BLOCKER_TYPE_SEM: "a semaphore, but the last holder",
     BLOCKER_TYPE_RWSEM_READER: "an rw-semaphore, but the owner",
@@ -51,7 +52,9 @@ class HungTasks:
             return "its sleep is interruptible"
         if state & TASK_WAKEKILL:
             return "its sleep is killable (TASK_WAKEKILL)"
-        return "its sleep is no load (TASK_NOLOAD)" if state & TASK_NOLOAD else None
+        if state & TASK_NOLOAD:
+            return "its sleep is no load (TASK_NOLOAD)"
+        return "it is frozen (TASK_FROZEN)" if state & TASK_FROZEN else None
 
     def check(self, tasks: Iterable[Task], now: int) -> list[str]:
         """check_hung_uninterruptible_tasks() at virtual time `now` (ns); the lines it prints. None after an oops."""

@@ -32,7 +32,7 @@ ARCHES = ["x86_64", "arm64"]
 _RULES = [
     (re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+"), ""),
     (re.compile(r"\b[0-9a-f]{16}\b"), "NUMBER"),
-    (re.compile(r"0x[0-9a-f]{5,}$"), "NUMBER"),
+    (re.compile(r"(RIP: 0033:)0x[0-9a-f]+"), r"\1USER"),
     (re.compile(r"(CPU|PID|pid|tgid|ppid): *\d+ *"), r"\1:N "),
     (re.compile(r"(golock_\w+|khungtaskd|sh|init)([/:])\d+"), r"\1\2N"),
     (re.compile(r"golock\.c:\d+"), "golock.c:LINE"),

@@ -25,7 +25,6 @@ _RULES = [
     (re.compile(r"(pid|tgid|ppid):\d+ +"), r"\1:N "),
     (re.compile(r"(dl\w*)/\d+"), r"\1/N"),
     (re.compile(r"bpf_prog_[0-9a-f]{16}"), "bpf_prog_TAG"),
-    (re.compile(r"flags:0x[0-9a-f]{8}$"), "flags"),
     (re.compile(r"(RIP: 0033:)0x[0-9a-f]+"), r"\1USER"),
     (re.compile(r"EFLAGS: [0-9a-f]{8}"), "EFLAGS"),
 ]
