@@ -197,6 +197,16 @@ def _vmas(kernel: Kernel, count: int) -> tuple[float, float, float]:
     return _best(find) / VMA_ROUNDS, _best(hole) / (VMA_ROUNDS // 10), _best(insert) / VMA_ROUNDS
 
 
+def _rounds(kernel: Kernel, what: int, count: int) -> float:
+    """Seconds of one round of images/user/rounds.c: 0 a system call, 1 the other CPU's turn and back, 2 a fault."""
+    def run(times: int) -> float:
+        numbers = {"what": what.to_bytes(4, "little"), "count": times.to_bytes(4, "little")}
+        return _best(lambda: kernel.run_user("rounds", numbers), 5)
+
+    run(count)
+    return (run(count) - run(1)) / count
+
+
 def measure(arch: str) -> list[Row]:
     """All rows of one architecture."""
     kernel = boot(arch)
@@ -213,6 +223,8 @@ def measure(arch: str) -> list[Row]:
     for profile in ("v7.0", "v7.1"):
         rate = _schedules(arch, profile)
         rows.append(Row(f"schedules of task-vma, {profile}", f"{rate:.0f}/s", ">= 300/s", rate >= 300))
+    for what, name in enumerate(("system call", "sched_yield() to the other CPU and back", "user page fault")):
+        rows.append(Row(f"{name}, round trip", f"{_rounds(kernel, what, 500) * 1e6:.1f} us", "", None))
     kcall = _kcall(kernel)
     rows.append(Row("kcall", f"{kcall * 1e6:.2f} us", "< 3 us", kcall < 3e-6))
     jit, interp = _engine_rate(kernel, "jit", JIT_ROUNDS), _engine_rate(kernel, "interp", INTERP_ROUNDS)

@@ -1,4 +1,4 @@
-"""The half of modules `golden` and `golock` that is no guest text: addresses for faults, log lines, files.
+"""The half of modules `golden` and `golock` that is no guest text: addresses for faults, log lines, their file.
 
 Mirrors the test modules whose texts are the reference (tests/golden/kernel-texts/README.md).
 """

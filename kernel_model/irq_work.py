@@ -1,9 +1,9 @@
 """Work put off: irq_work and the system work queue.
 
 Mirrors kernel/irq_work.c and kernel/workqueue.c as far as `struct irq_work` and `struct work_struct` begin with their
-function. What was queued runs when the CPU is idle again, irq_work first, in the order of queueing; only
-irq_work that is not lazy interrupts its CPU, where the architecture here can (guest kernel/irq_work.c). Leaves out
-delayed work, other queues, and waiting for work.
+function. What was queued runs when the CPU is idle again, irq_work first, in the order of queueing; only irq_work that
+is not lazy interrupts its CPU, where the architecture here can (guest kernel/irq_work.c). Leaves out delayed work,
+other queues, and waiting for work.
 """
 
 from __future__ import annotations

@@ -41,7 +41,10 @@ def main() -> None:
         parts = []
         for part in re.split(r"^\$ ", match[1], flags=re.M)[1:]:
             command = part.partition("\n")[0]
-            parts.append(f"$ {command}\n{run(command)[0]}")
+            output, status = run(command)
+            if status not in (0, 1):
+                raise SystemExit(f"{command}: status {status}\n{output}")
+            parts.append(f"$ {command}\n{output}")
         return "```console\n" + "".join(parts) + "```"
 
     readme.write_text(_BLOCK.sub(fill, readme.read_text()))

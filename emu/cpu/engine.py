@@ -68,33 +68,41 @@ _TB_FLUSH = UC_CTL_TB_FLUSH | _WRITE
 _TB_REMOVE = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | _WRITE
 
 
+_ROUNDS = 4  # nested runs that are watched in one engine
+
+
 @functools.cache
 def _stopped_offset() -> int:
     """Where struct uc_struct keeps the flag that a run was stopped.
 
     A nested uc_emu_start() that was stopped leaves it set, and then uc_emu_stop() does nothing: the outer run could
-    not be stopped any more. Found by watching the bytes of the struct across a nested run. A byte of a pointer may
-    happen to look like the flag, but in several engines, whose addresses all differ, only the flag does.
+    not be stopped any more. Found by watching the bytes of the struct across nested runs. Some other byte, a pointer's
+    or one that was never written, may happen to look like the flag; so several engines are asked, all alive at once,
+    for the next one would else get the memory of the last one, with the same chance bytes in it.
     """
-    found = _flag_candidates()
-    for _ in range(15):
-        if len(found) <= 1:
-            break
-        found &= _flag_candidates()
+    engines = [_watched_engine()]
+    found = _flag_candidates(engines[0])
+    while len(found) > 1 and len(engines) < 32:
+        engines.append(_watched_engine())
+        found &= _flag_candidates(engines[-1])
     if len(found) != 1:
         known = "this Unicorn is not the one kemu knows (2.1.4)"
         raise EngineError(f"{known}: flags of a running engine at {sorted(found)}")
     return found.pop()
 
 
-def _flag_candidates() -> set[int]:
-    """Offsets of the bytes of a new engine's struct uc_struct that are 1, 0 and 1 after, in and after a nested run."""
+def _watched_engine() -> Uc:
     uc = Uc(UC_ARCH_X86, UC_MODE_64)
     uc.ctl_set_tcg_buffer_size(1 << 20)
     uc.ctl_exits_enabled(True)
     uc.ctl_set_exits([])
     uc.mem_map(0x1000, 0x1000)
     uc.mem_write(0x1000, b"\x90\x90\xf4\xf4" * 0x400)  # nop nop hlt hlt
+    return uc
+
+
+def _flag_candidates(uc: Uc) -> set[int]:
+    """Offsets of the bytes of an engine's struct uc_struct that are 1 after every run, nested or not, and 0 in one."""
     handle = uc._uch.value if hasattr(uc._uch, "value") else uc._uch
     seen: list[bytes] = []
 
@@ -110,8 +118,11 @@ def _flag_candidates() -> set[int]:
     look()
     uc.hook_add(UC_HOOK_CODE, hook, begin=0x1001, end=0x1001)
     uc.ctl_flush_tb()
-    uc.emu_start(0x1000, 0)
-    return {i for i in range(2048) if tuple(state[i] for state in seen) == (1, 0, 1)}
+    for _ in range(_ROUNDS):
+        uc.emu_start(0x1000, 0)
+        look()
+    expected = (1, *(0, 1, 1) * _ROUNDS)
+    return {i for i in range(2048) if tuple(state[i] for state in seen) == expected}
 
 
 class Engine:

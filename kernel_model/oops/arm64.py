@@ -66,8 +66,8 @@ class Arm64Oops:
         return ["Call trace:", *map(self._entry, frames)]
 
     def thread_flags(self, task: Task) -> int:
-        """thread_info.flags of a task that is off its CPU (6.18): the FP registers are not a kernel thread's; the libc
-        of a user task has registered an rseq area, which a switch makes due on the way out."""
+        """thread_info.flags of a task that is off its CPU (6.18): the FP registers are not a kernel thread's; the
+        libc of a user task has registered an rseq area, which a switch makes due on the way out."""
         due = _TIF_NOTIFY_RESUME if task.mm is not None else _TIF_FOREIGN_FPSTATE
         return due | (_TIF_SIGPENDING if task.view.sigkill_pending else 0)
 

@@ -71,7 +71,7 @@ class X86Oops:
                           s.read_code)
 
     def thread_flags(self, task: Task) -> int:
-        """thread_info.flags of a task that is off its CPU (6.18: include/asm-generic/thread_info_tif.h, and above 15
+        """thread_info.flags of a task that is off its CPU (6.18: include/asm-generic/thread_info_tif.h and above 15
         x86's own): its FPU registers are to be loaded; the libc of a user task has registered an rseq area, which a
         switch makes due on the way out."""
         due = _TIF_NEED_FPU_LOAD | (_TIF_NOTIFY_RESUME if task.mm is not None else 0)

@@ -182,8 +182,8 @@ def test_a_free_that_may_not_sleep_is_put_off(arena):
     span, queued, freed = arena.arena.address + 0xC00, [], []
     guest.handlers.update(
         kmalloc_nolock=lambda *_: span, kfree_nolock=freed.append,
-        irq_work_claim=lambda work, lazy: queued.append(work), schedule_work=queued.append,
-        __free_page=freed.append, arena_zap_pages=lambda *_: 0,
+        irq_work_claim=lambda work, lazy: queued.append(work),
+        schedule_work=queued.append, __free_page=freed.append, arena_zap_pages=lambda *_: 0,
     )  # fmt: skip
     guest.call("bpf_arena_free_pages_non_sleepable", arena.arena.address, (1 << 44) + 0x2000, 1)
     assert (len(queued), freed) == (1, [])
