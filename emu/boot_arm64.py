@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from arch.arm64 import abi
 from emu.copy_thread import copy_thread
 from kernel_model.mm.vmalloc import THREAD_SIZE
 from kernel_model.oops.arm64 import Arm64Oops
@@ -57,7 +58,7 @@ class ArchBoot:
 
     def copy_thread(self, child: Task, regs: int, newsp: int) -> None:
         """copy_thread(): `child` goes to user mode with a copy of the registers at `regs`, result 0, own stack."""
-        copy_thread(self._kernel, child, regs, newsp, "regs", "sp")
+        copy_thread(self._kernel, child, regs, newsp, abi.RESULT_MEMBER, abi.STACK_MEMBER)
 
     def oops(self) -> Arm64Oops:
         """The die path's kcalls."""

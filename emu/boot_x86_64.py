@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from arch.x86_64 import traps
+from arch.x86_64 import abi, traps
 from emu.copy_thread import copy_thread
 from emu.machine import NR_CPUS
 from kernel_model.mm.vmalloc import THREAD_SIZE
@@ -58,7 +58,7 @@ class ArchBoot:
 
     def copy_thread(self, child: Task, regs: int, newsp: int) -> None:
         """copy_thread(): `child` goes to user mode with a copy of the registers at `regs`, result 0, own stack."""
-        copy_thread(self._kernel, child, regs, newsp, "ax", "sp")
+        copy_thread(self._kernel, child, regs, newsp, abi.RESULT_MEMBER, abi.STACK_MEMBER)
 
     def oops(self) -> X86Oops:
         """The die path's kcalls."""

@@ -10,6 +10,8 @@ that the running kernel has.
 
 from __future__ import annotations
 
+from arch.arm64 import abi as arm64_abi
+from arch.x86_64 import abi as x86_64_abi
 from kernel_model.bpf.object.secdef import (
     BPF_LSM_MAC,
     BPF_MODIFY_RETURN,
@@ -22,7 +24,7 @@ from kernel_model.bpf.program import ProgSpec, ProgType
 from kernel_model.errors import ObjectFileError
 from kernel_model.types import Btf, Kind
 
-SYS_PREFIXES = ("__x64_", "__arm64_")
+SYS_PREFIXES = (x86_64_abi.SYS_PREFIX, arm64_abi.SYS_PREFIX)
 _FUNCTIONS = (BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, BPF_MODIFY_RETURN)
 
 
