@@ -164,6 +164,9 @@ def _run_object(args: argparse.Namespace) -> int:
     kernel.insmod("bpf_testmod")
     loaded = kernel.load(args.what, args.engine)
     names = [args.prog] if args.prog else list(loaded.progs)
+    if not names:
+        marked = ", ".join(spec.name for spec in loaded.object.progs)
+        raise KemuError(f"{args.what}: nothing to run, for SEC(\"?...\") keeps every program unloaded: {marked}")
     results: list[RunResult] = [kernel.run(loaded.prog(name)) for name in names]
     if args.json:
         print(json.dumps(_plain(results), indent=2))

@@ -85,3 +85,8 @@ def test_a_scenario_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     good.write_text("def scenario(:\n")
     assert main(["run", str(good)]) == 2
     assert f"kemu: {good}:1: " in capsys.readouterr().err
+
+
+def test_an_object_whose_programs_are_all_optional_has_nothing_to_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(BPF / "iters_task_vma.bpf.o")]) == 2
+    assert "nothing to run" in capsys.readouterr().err
