@@ -19,6 +19,7 @@ from kernel_model.mm.syscalls import MmSyscalls
 from kernel_model.mm.uaccess import UserSpace
 from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.sched.core import Scheduler
+from kernel_model.sched.exit import Exit
 from kernel_model.sched.fork import Fork
 from kernel_model.sched.futex import Futexes
 from kernel_model.sched.requests import GuestCall, Sleeping
@@ -77,7 +78,8 @@ class Processes:
         kernel = self._kernel
         return [
             self.sched,
-            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space),
+            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt),
+            Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
             MmSyscalls(self.current),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]
@@ -108,6 +110,11 @@ class Processes:
         self._bind_locks(mm)
         kernel.lockdep.saw_exec(mm.addr)
         return self.tasks.create(comm or program, mm, pid)
+
+    def _adopt(self, mm: MmStruct) -> None:
+        """An address space that fork() made: guest text can find it and waits for its locks."""
+        self._kernel.mms.add(mm)
+        self._bind_locks(mm)
 
     def _bind_locks(self, mm: MmStruct) -> None:
         """From now on other threads may hold VMAs of `mm` for reading: who changes one waits for them."""
@@ -287,13 +294,51 @@ class Processes:
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def reap(self, task: Task) -> None:
-        """release_task() of every thread of a process, and mmput()."""
+        """release_task() of every thread of a process, and mmput(). With a program that was run here go all processes
+        that it or its children made."""
+        if not task.origin:
+            self._zap_descendants(task)
         for thread in self.tasks.group(task):
-            self.runner.forget(thread)
-            for number, idle in enumerate(self.idle):
-                if self._here[number] is thread:
-                    self.switch(number, idle)
+            self._leave_cpu(thread)
             self.tasks.release(thread)
         if task.mm is not None:
-            self._kernel.mms.remove(task.mm)
-            task.mm.exit_mmap()
+            self._mmput(task.mm)
+
+    def _leave_cpu(self, task: Task) -> None:
+        """No CPU has the registers or the address space of `task`, which has ended."""
+        self.runner.forget(task)
+        for number, idle in enumerate(self.idle):
+            if self._here[number] is task:
+                self.switch(number, idle)
+
+    def _exit_mm(self, task: Task) -> None:
+        """exit_mm() of the last thread of a process that was forked: nobody outside will look at its memory."""
+        mm = task.mm
+        assert mm is not None
+        for thread in self.tasks.group(task):
+            self._leave_cpu(thread)
+            thread.mm, thread.view.mm, thread.view.active_mm = None, 0, 0
+        self._mmput(mm)
+
+    def _mmput(self, mm: MmStruct) -> None:
+        """mmput(): the last process of an address space takes it along."""
+        if all(t.mm is not mm for t in self.tasks.by_address.values()):
+            self._kernel.mms.remove(mm)
+            mm.exit_mmap()
+
+    def _zap_descendants(self, task: Task) -> None:
+        """zap_pid_ns_processes(): a program here is to its processes what init is to a pid namespace."""
+        left = [t for t in self.tasks.by_address.values() if t.origin == task.tgid]
+        for other in left:
+            if other.exit is None:
+                self.sched.kill(other)
+        try:
+            if any(t.exit is None for t in left):
+                self.runner.run(lambda: all(t.exit is not None for t in left))
+        except KemuError:
+            pass  # whoever cannot be run to the end is lost
+        finally:
+            self._idle()
+        for other in left:
+            if other.exit is None:
+                self.sched.ended(other, TaskExit(9, group=False))

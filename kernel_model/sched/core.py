@@ -82,10 +82,12 @@ class Scheduler:
         task.view.on_cpu = 0
         task.frames.clear()
         self.run_list.remove(task)
+        whole = exit_.group and not exit_.oops  # make_task_dead() ends this task alone
+        if whole:
+            self.group_exit.setdefault(task.tgid, exit_)
         for function in self.on_exit:
             function(task)
-        if exit_.group and not exit_.oops:  # make_task_dead() ends this task alone
-            self.group_exit.setdefault(task.tgid, exit_)
+        if whole:
             for other in self._tasks.group(task):
                 if other.exit is None and other is not task:
                     self.kill(other)

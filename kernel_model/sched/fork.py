@@ -1,7 +1,7 @@
 """Threads and processes: how they begin, and how they end by themselves.
 
 Mirrors kernel/fork.c (kernel_clone, copy_process), kernel/exit.c (do_exit, do_group_exit) and the fatal half of
-kernel/signal.c (get_signal). Leaves out: wait(2), vfork, namespaces, ptrace, thread-local storage registers, signal
+kernel/signal.c (get_signal). Leaves out: vfork, namespaces, ptrace, thread-local storage registers, signal
 handlers. A new task is placed on the CPU with the fewest tasks, the lower number among equals.
 """
 
@@ -13,15 +13,27 @@ from typing import Protocol
 from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
 from kernel_model.mm.access import KernelSpace
+from kernel_model.mm.fork import dup_mm
+from kernel_model.mm.page_alloc import OutOfMemoryError
 from kernel_model.mm.signals import SIGKILL, SigInfo
+from kernel_model.mm.vma import MmStruct
 from kernel_model.sched.core import Scheduler
-from kernel_model.sched.requests import Point, Sleeping
-from kernel_model.sched.task import Task, TaskExit, Tasks
+from kernel_model.sched.requests import GuestCall, Point, Sleeping
+from kernel_model.sched.task import PF_FORKNOEXEC, Task, TaskExit, Tasks
 
-_EINVAL = 22
+_ENOMEM, _EINVAL, _ERESTARTNOINTR = 12, 22, 513
+_CSIGNAL = 0xFF
 TASK_COMM_LEN = 16
 CLONE_VM, CLONE_SIGHAND, CLONE_THREAD = 0x100, 0x800, 0x10000
-CLONE_SETTLS, CLONE_PARENT_SETTID, CLONE_CHILD_CLEARTID = 0x80000, 0x100000, 0x200000
+CLONE_PIDFD, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT = 0x1000, 0x2000, 0x4000, 0x8000
+CLONE_SETTLS, CLONE_PARENT_SETTID = 0x80000, 0x100000
+CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x200000, 0x1000000
+_NOT_MODELLED = (
+    (CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID,
+     "thread-local storage and tid words are"),
+    (CLONE_VFORK, "vfork is"),
+    (CLONE_PIDFD | CLONE_PTRACE | CLONE_PARENT, "pidfds, ptrace and siblings are"),
+)
 
 
 class ThreadCopier(Protocol):
@@ -37,13 +49,14 @@ class Fork:
 
     def __init__(
         self, tasks: Tasks, sched: Scheduler, current: Callable[[], Task], copy_thread: ThreadCopier,
-        space: KernelSpace,
+        space: KernelSpace, adopt: Callable[[MmStruct], None],
     ) -> None:
         self._tasks = tasks
         self._sched = sched
         self._current = current
         self._copy_thread = copy_thread
         self._space = space
+        self._adopt = adopt  # makes a new mm known
 
     @kcall
     def kernel_clone(
@@ -52,18 +65,45 @@ class Fork:
         """pid_t kernel_clone(): `flags` as clone(2) takes them; the child's pid or -errno."""
         if flags & CLONE_THREAD and not flags & CLONE_SIGHAND or flags & CLONE_SIGHAND and not flags & CLONE_VM:
             return -_EINVAL
-        if flags & (CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID):
-            raise NotModelledError(f"clone: flags {flags:#x}: thread-local storage and tid words are not modelled")
-        if not flags & CLONE_VM:
-            raise NotModelledError("clone: a new process (fork) is not modelled, threads are")
+        for bits, what in _NOT_MODELLED:
+            if flags & bits:
+                raise NotModelledError(f"clone: flags {flags:#x}: {what} not modelled")
         parent = self._current()
-        child = self._tasks.create(parent.comm, parent.mm, leader=parent if flags & CLONE_THREAD else None)
+        if parent.view.sigkill_pending:
+            return -_ERESTARTNOINTR
+        mm = parent.mm
+        if not flags & CLONE_VM and (mm := (yield from self._copy_mm(parent))) is None:
+            return -_ENOMEM
+        thread = bool(flags & CLONE_THREAD)
+        child = self._tasks.create(parent.comm, mm, leader=parent if thread else None)
+        child.view.flags |= PF_FORKNOEXEC
+        child.exit_signal = flags & _CSIGNAL
+        child.origin = parent.origin if thread else parent.origin or parent.tgid
         child.uid, child.view.uid = parent.uid, parent.uid
         child.view.real_parent = parent.view.real_parent if flags & CLONE_THREAD else parent.address
         self._copy_thread(child, regs, newsp)
         self._sched.start(child, self._sched.idlest_cpu())
         yield Point("fork")
         return child.pid
+
+    def _copy_mm(self, parent: Task) -> Sleeping:
+        """copy_mm(): a copy of the parent's address space; None where it was killed or memory is short."""
+        old = parent.mm
+        new: MmStruct | None
+        assert old is not None
+        if (yield GuestCall("mmap_write_lock_killable", old.addr)) & 0xFFFF_FFFF:
+            return None
+        try:
+            new = yield from dup_mm(old, parent.comm)
+        except OutOfMemoryError:
+            new = None
+        yield GuestCall("mmap_write_unlock", old.addr)
+        if new is not None and parent.view.sigkill_pending:  # who dies has no more children
+            new.exit_mmap()
+            return None
+        if new is not None:
+            self._adopt(new)
+        return new
 
     @kcall
     def __set_task_comm(self, tsk: int, buf: int, exec_: bool) -> None:

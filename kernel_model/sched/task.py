@@ -74,6 +74,8 @@ class Task:
     blocked: bool = False  # it left its CPU in schedule() and waits for a wake-up
     spinning: bool = False  # it waits for another CPU in a loop, and nothing has happened since
     exit: TaskExit | None = None
+    exit_signal: int = 17  # what the parent is told with: SIGCHLD or whatever clone() was given
+    origin: int = 0  # of a process that was forked: tgid of the program that it all began with
     wake_time: int | None = None  # virtual ns at which a timeout wakes it
 
     @property

@@ -15,6 +15,7 @@
 #define __NR_getpid 39
 #define __NR_clone 56
 #define __NR_exit 60
+#define __NR_wait4 61
 #define __NR_getpgid 121
 #define __NR_prctl 157
 #define __NR_gettid 186
@@ -61,6 +62,7 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define __NR_mmap 222
 #define __NR_mprotect 226
 #define __NR_madvise 233
+#define __NR_wait4 260
 #define __NR_bpf 280
 static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -110,6 +112,8 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
 #define MADV_DONTNEED 4
+#define SIGCHLD 17
+#define WNOHANG 1
 
 /* A thread that runs fn(arg) on `stack` (its top); fn must not return. The thread's id or -errno. */
 static inline long thread_create(void (*fn)(void *), void *arg, void *stack)
@@ -119,6 +123,17 @@ static inline long thread_create(void (*fn)(void *), void *arg, void *stack)
 	sp[0] = (unsigned long)fn;
 	sp[1] = (unsigned long)arg;
 	return clone_call(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, sp);
+}
+
+/* clone(2) as fork(): 0 in the child, its pid or -errno in the parent */
+static inline long fork(void)
+{
+	return syscall6(__NR_clone, SIGCHLD, 0, 0, 0, 0, 0);
+}
+
+static inline long wait4(long pid, int *status, long options)
+{
+	return syscall6(__NR_wait4, pid, (long)status, options, 0, 0, 0);
 }
 
 /* prctl(PR_SET_NAME): how the kernel calls this thread */

@@ -19,6 +19,7 @@
 #define __NR_mmap 222
 #define __NR_mprotect 226
 #define __NR_madvise 233
+#define __NR_wait4 260
 #define __NR_bpf 280
 
 static __frame long __arm64_sys_write(struct pt_regs *regs)
@@ -71,6 +72,9 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return do_futex((u32 *)regs->regs[0], (int)regs->regs[1], (u32)regs->regs[2], regs->regs[3]);
 	case __NR_getpgid:
 		return __arm64_sys_getpgid(regs);
+	case __NR_wait4:
+		return __do_sys_wait4((pid_t)regs->regs[0], (int *)regs->regs[1], (unsigned int)regs->regs[2],
+				      (void *)regs->regs[3]);
 	case __NR_exit:
 		do_exit((int)(regs->regs[0] & 0xff) << 8);
 	case __NR_exit_group:

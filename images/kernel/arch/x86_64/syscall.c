@@ -25,6 +25,8 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return kernel_clone(regs->di, regs->si, regs->dx, regs->r10, regs->r8, regs);
 	case 121:
 		return __x64_sys_getpgid(regs);
+	case 61:
+		return __do_sys_wait4((pid_t)regs->di, (int *)regs->si, (unsigned int)regs->dx, (void *)regs->r10);
 	case 60:
 		do_exit((int)(regs->di & 0xff) << 8);
 	case 9:

@@ -57,6 +57,7 @@ int __vm_munmap(unsigned long start, size_t len);
 int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot);
 int do_madvise(unsigned long start, size_t len, int behavior);
 long ksys_prctl(int option, unsigned long arg2);
+long __do_sys_wait4(pid_t upid, int *stat_addr, unsigned int options, void *ru);
 
 /* kcalls of kernel/fork.c, exit.c, futex/ and sched/ */
 long kernel_clone(u64 flags, unsigned long newsp, unsigned long parent_tid, unsigned long child_tid, unsigned long tls,
