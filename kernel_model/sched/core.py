@@ -203,11 +203,13 @@ class Scheduler:
 
     @kcall
     def context_switch(self, prev: int) -> Sleeping:
-        """struct rq *context_switch(): off the CPU where the task's state says so, else only a decision point."""
+        """struct rq *context_switch(): off the CPU where the task's state says so; before that, a decision point: a
+        wake-up may come between the setting of a state and here."""
         task = self._tasks.by_address[prev]
         if task.state == TASK_RUNNING:
             yield Point("resched")
         else:
+            yield Point("sleep")
             yield Block()
 
     @kcall

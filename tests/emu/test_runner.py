@@ -4,6 +4,7 @@ import pytest
 
 import emu
 from kernel_model.errors import KemuError
+from kernel_model.sched.oracle import RunUntilBlock, keep_going
 from kernel_model.sched.requests import Block, GuestCall, Point
 
 
@@ -70,3 +71,34 @@ def test_a_nested_guest_call_cannot_sleep(kernel, replaced):
     with pytest.raises(KemuError, match="context_switch: the task would sleep in a guest function"):
         kernel.machine.call("schedule")
     kernel.current_task().state = 0
+
+
+def test_a_wake_up_may_come_between_the_setting_of_a_state_and_schedule(kernel, replaced):
+    class OthersFirst:
+        def choose(self, options, current, kind):
+            others = [i for i, task in enumerate(options) if task is not current]
+            return others[0] if kind == "sleep" else keep_going(options, current)
+
+    sched, woken = kernel.processes.sched, []
+
+    def outer(uaddr, op, *_):
+        task = kernel.current_task()
+        first = kernel.tasks.group(task)[0]
+        if task is first:
+            task.state = 2
+            before = task.view.nvcsw
+            yield GuestCall("schedule")
+            woken.append((task.view.nvcsw - before, task.state))
+            return 0
+        if first.state == 2 and not first.blocked:
+            sched.wake(first, 2)
+        yield Point("yield")
+        return 0
+
+    replaced("do_futex", outer)
+    sched.oracle = OthersFirst()
+    try:
+        assert kernel.run_user("threads", {"turn": (0).to_bytes(4, "little")}).exit_code == 7
+    finally:
+        sched.oracle = RunUntilBlock()
+    assert woken and set(woken) == {(0, 0)}, "it never left its CPU"
