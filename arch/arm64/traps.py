@@ -1,13 +1,14 @@
 """arm64 exceptions: syndrome classes, vector offsets, PSTATE and system register values that Linux sets.
 
 Mirrors arch/arm64/include/asm/esr.h, ptrace.h, sysreg.h (INIT_SCTLR_EL1_MMU_ON) and arch/arm64/mm/proc.S. Leaves
-out interrupts of devices, SErrors and EL2.
+out FIQs, SErrors and EL2.
 """
 
 from __future__ import annotations
 
-# offsets from VBAR_EL1 of the synchronous vectors
-VECTOR_EL1T_SYNC, VECTOR_EL1H_SYNC, VECTOR_EL0_64_SYNC = 0x000, 0x200, 0x400
+# offsets from VBAR_EL1: where the exception comes from, and its kind
+VECTOR_EL1T, VECTOR_EL1H, VECTOR_EL0_64 = 0x000, 0x200, 0x400
+VECTOR_SYNC, VECTOR_IRQ = 0x00, 0x80
 
 ESR_EC_SHIFT = 26
 EC_UNKNOWN, EC_SVC64, EC_IABT_LOW, EC_IABT_CUR, EC_PC_ALIGN = 0x00, 0x15, 0x20, 0x21, 0x22

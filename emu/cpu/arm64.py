@@ -16,12 +16,14 @@ from unicorn import UC_ARCH_ARM64, UC_HOOK_INTR, UC_MODE_ARM
 from unicorn import arm64_const as ua
 
 from arch.arm64 import traps
+from arch.arm64.pgtable import PGTABLE
 from emu.cpu.base import BaseCpu
 from emu.cpu.engine import uc_reg_read, uc_reg_write
+from emu.cpu.gic import CpuInterface
 from kernel_model.memory import GuestMemory
 
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
-_EXCP_PREFETCH, _EXCP_DATA = 3, 4  # QEMU's exception numbers (target/arm/cpu.h)
+_EXCP_UDEF, _EXCP_PREFETCH, _EXCP_DATA = 1, 3, 4  # QEMU's exception numbers (target/arm/cpu.h)
 
 # (op0, op1, CRn, CRm, op2)
 SYSREGS: dict[str, tuple[int, int, int, int, int]] = {
@@ -67,6 +69,9 @@ class Cpu(BaseCpu):
         super().__init__(number, memory, UC_ARCH_ARM64, UC_MODE_ARM, ua.UC_CPU_ARM64_MAX)
         self.vbar = 0
         self.pan = True
+        self.gic = CpuInterface(number)
+        self._kernel_root = 0
+        self._translate = PGTABLE.translate
         self._registers = {name: _CpReg(n[2], n[3], n[0], n[1], n[4], 0) for name, n in SYSREGS.items()}
         self._vbar_register = ctypes.byref(self._registers["vbar_el1"])
         self._locate()
@@ -126,7 +131,7 @@ class Cpu(BaseCpu):
 
     def reset(self, ttbr0: int, ttbr1: int, vectors: int, tpidr_el1: int, *, pan: bool = True) -> None:
         """EL1 with translation on: root tables of user and kernel half (physical), vectors, per-CPU base."""
-        self.pan, self.vbar, self.root = pan, vectors, ttbr0
+        self.pan, self.vbar, self.root, self._kernel_root = pan, vectors, ttbr0, ttbr1
         values = {
             "scr_el3": 0x431,  # RW, NS: without RW the walker takes EL1 for AArch32; no HCE: hvc is undefined
             "hcr_el2": 1 << 31,
@@ -220,27 +225,69 @@ class Cpu(BaseCpu):
 
     # -- exceptions --------------------------------------------------------------------------------------------------
 
+    def raise_irq(self, number: int, ip: int | None = None) -> bool:
+        """Take interrupt `number` (an SGI or PPI) now, between two runs; False and nothing done where it is masked.
+
+        What is interrupted goes on at `ip`, where given. Afterwards the CPU stands at the vector of EL1h or EL0.
+        """
+        pstate = self.engine.read(ua.UC_ARM64_REG_PSTATE)
+        if pstate & traps.PSR_I:
+            return False
+        self.gic.make_pending(number)
+        self.engine.save()
+        if ip is not None:
+            self.engine.q[self._pc] = ip
+        self._take(pstate, traps.VECTOR_IRQ)
+        return True
+
     def _on_interrupt(self, number: int) -> None:
         engine = self.engine
         pstate = engine.read(ua.UC_ARM64_REG_PSTATE)
         engine.save()
         q = engine.q
+        if number == _EXCP_UDEF and pstate & traps.PSR_MODE_EL1H and self._gic_register(pstate):
+            return
         syndrome = engine.d[self._syndrome]
         if number in (_EXCP_DATA, _EXCP_PREFETCH):
             q[self._far] = q[self._vaddress]
         q[self._esr] = syndrome
+        self._take(pstate, traps.VECTOR_SYNC)
+
+    def _gic_register(self, pstate: int) -> bool:
+        """Execute the instruction at PC where it is one of gic.py's; an interrupt that it raises is taken behind it."""
+        engine = self.engine
+        q = engine.q
+        pa = self._translate(self.memory.read_u64, self._kernel_root, q[self._pc])
+        instruction = 0 if pa is None else self.memory.read_u32(pa)
+        if not self.gic.known(instruction):
+            return False
+        register = instruction & 31
+        result = self.gic.execute(instruction, 0 if register == 31 else q[self._x + register])
+        if result is not None and register != 31:
+            q[self._x + register] = result
+        q[self._pc] += 4
+        if self.gic.pending and not pstate & traps.PSR_I:
+            self._take(pstate, traps.VECTOR_IRQ)
+        else:
+            engine.restore()
+            self._write_pstate(pstate)
+        return True
+
+    def _take(self, pstate: int, kind: int) -> None:
+        """AArch64.TakeException() from the saved state: the vector of this `kind` for where the CPU was."""
+        q = self.engine.q
         q[self._elr] = q[self._pc]
         q[self._spsr] = pstate
-        if pstate & 0xC == 0:
-            offset = traps.VECTOR_EL0_64_SYNC
+        if pstate & traps.PSR_MODE_EL1T == 0:
+            level = traps.VECTOR_EL0_64
         else:
-            offset = traps.VECTOR_EL1H_SYNC if pstate & 1 else traps.VECTOR_EL1T_SYNC
-        if offset != traps.VECTOR_EL1H_SYNC:
+            level = traps.VECTOR_EL1H if pstate & 1 else traps.VECTOR_EL1T
+        if level != traps.VECTOR_EL1H:
             q[self._sp_el0], q[self._sp] = q[self._sp], q[self._sp_el1]
-        q[self._pc] = self.vbar + offset
+        q[self._pc] = self.vbar + level + kind
         self.trap_count += 1
-        if self.on_trap is not None:
-            self.on_trap(syndrome, None)
-        engine.restore()
+        if self.on_trap is not None and kind == traps.VECTOR_SYNC:
+            self.on_trap(q[self._esr], None)
+        self.engine.restore()
         kept = pstate & (traps.PSR_NZCV | traps.PSR_PAN)
         self._write_pstate(kept | traps.PSR_MODE_EL1H | traps.PSR_DAIF | (traps.PSR_PAN if self.pan else 0))

@@ -238,6 +238,19 @@ class Cpu(BaseCpu):
 
     # -- exceptions --------------------------------------------------------------------------------------------------
 
+    def raise_irq(self, number: int, ip: int | None = None) -> bool:
+        """Take the interrupt with vector `number` now, between two runs; False and nothing done where it is masked.
+
+        What is interrupted goes on at `ip`, where given. Afterwards the CPU stands at the vector's entry.
+        """
+        if not self.interrupts_enabled:
+            return False
+        self.engine.save()
+        if ip is not None:
+            self.engine.q[_RIP] = ip
+        self._deliver(number, None)
+        return True
+
     def _on_interrupt(self, vector: int) -> None:
         engine = self.engine
         engine.save()

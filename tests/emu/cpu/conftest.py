@@ -73,7 +73,7 @@ def machine(request, tmp_path_factory):
             idt, tss = page + 4096, page + 8192
             space.write(page, x86_traps.gdt(tss))
             space.write_u64(tss + x86_traps.TSS_IST1, vmalloc.alloc_thread_stack() + 8192)
-            for vector in range(32):
+            for vector in range(256):
                 name = f"v{vector}"
                 if name in symbols:
                     dpl = 3 if vector == 3 else 0

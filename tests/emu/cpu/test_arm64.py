@@ -1,8 +1,10 @@
 """arm64 exception entry: syndrome, fault address, saved state and vector are the architecture's."""
 
 import pytest
+from unicorn import arm64_const as ua
 
 from arch.interface import Prot
+from emu.cpu.gic import ICC_IAR1_EL1, CpuInterface
 
 SOURCE = r"""
 .macro VECTOR n
@@ -15,8 +17,10 @@ vectors:
 VECTOR 0x000
 .balign 512
 VECTOR 0x200
+VECTOR 0x280
 .balign 512
 VECTOR 0x400
+VECTOR 0x480
 .balign 512
 common:
  str x28, [x27]
@@ -93,9 +97,37 @@ to_user: mov x27, x0
  msr elr_el1, x2
  msr spsr_el1, xzr
  eret
+.balign 128
+.macro SGI
+ mov x1, #0x5000000
+ orr x1, x1, #1
+ msr s3_0_c12_c11_5, x1  // icc_sgi1r_el1: SGI 5 to CPU 0
+.endm
+.macro ACKNOWLEDGE
+ mrs x3, s3_0_c12_c12_0  // icc_iar1_el1
+ mrs x4, s3_0_c12_c12_0
+ msr s3_0_c12_c12_1, x3  // icc_eoir1_el1
+.endm
+send_self: mov x27, x0
+ mov x22, xzr
+ mov x21, xzr
+ mov x23, xzr
+ SGI
+sent: ACKNOWLEDGE
+ wfi
+send_masked: mov x27, x0
+ msr daifset, 2
+ SGI
+ wfi
+send_other: mov x1, #0x5000000
+ orr x1, x1, #6
+ msr s3_0_c12_c11_5, x1
+ wfi
+spin: b spin
 .balign 16
 user: svc 0
 1: b 1b
+user_spin: b user_spin
 """
 
 
@@ -171,3 +203,69 @@ def test_svc_from_user_mode(guest):
     seen = record_of(guest, record)
     assert (seen["vector"], seen["esr"] >> 26, seen["elr"], seen["spsr"] & 0xF) == (0x400, 0x15, 0x400004, 0)
     assert seen["sp"] == guest.stack
+
+
+def test_an_sgi_to_itself_is_taken_behind_the_instruction(guest):
+    record = guest.vmalloc.vmalloc(4096)
+    guest.run("send_self", record)
+    seen = record_of(guest, record)
+    assert (seen["vector"], seen["elr"], seen["spsr"] & 0x3CF) == (0x280, guest.symbols["sent"], 5)
+    assert seen["count"] == 1 and seen["pan"]
+    read = guest.cpu.engine.read
+    assert (read(ua.UC_ARM64_REG_X3), read(ua.UC_ARM64_REG_X4)) == (5, 1023), "acknowledged once"
+    assert guest.cpu.gic.active == []
+
+
+def test_an_sgi_with_interrupts_off_stays_pending(guest):
+    record = guest.vmalloc.vmalloc(4096)
+    guest.run("send_masked", record)
+    assert record_of(guest, record)["count"] == 0 and guest.cpu.gic.pending
+    assert guest.cpu.gic.execute(ICC_IAR1_EL1, 0) == 5
+
+
+def test_an_sgi_to_others_is_passed_on(guest):
+    sent = []
+    guest.cpu.gic.send = lambda interrupt, cpus: sent.append((interrupt, cpus))
+    guest.run("send_other")
+    assert sent == [(5, 6)] and not guest.cpu.gic.pending
+
+
+def test_other_registers_and_interrupts_are_not_its_own():
+    gic = CpuInterface(0)
+    assert gic.known(0xD5184101) is False  # msr sp_el0, x1
+    with pytest.raises(ValueError, match="interrupt 32"):
+        gic.make_pending(32)
+
+
+@pytest.mark.parametrize("ip", [None, "done"])
+def test_an_interrupt_from_outside(guest, ip):
+    record = guest.vmalloc.vmalloc(4096)
+    guest.cpu.enter_kernel(guest.symbols["spin"], guest.stack)
+    guest.cpu.run(10)
+    assert guest.cpu.raise_irq(0, None if ip is None else guest.symbols[ip])
+    guest.cpu.engine.write(ua.UC_ARM64_REG_X27, record)
+    guest.cpu.run(40)
+    seen = record_of(guest, record)
+    assert (seen["vector"], seen["elr"], seen["spsr"] & 0xF) == (0x280, guest.symbols[ip or "spin"], 5)
+    assert guest.cpu.gic.execute(ICC_IAR1_EL1, 0) == 0
+
+
+def test_an_interrupt_of_user_mode_goes_to_the_kernel_stack(guest):
+    cpu, record = guest.cpu, guest.vmalloc.vmalloc(4096)
+    where = 0x400000 + guest.symbols["user_spin"] - guest.symbols["user"]
+    cpu.enter_user(where, 0x7FFF0800, kernel_stack=guest.stack)
+    cpu.run(10)
+    assert cpu.raise_irq(3)
+    cpu.engine.write(ua.UC_ARM64_REG_X27, record)
+    cpu.run(100)  # eret leads back into the loop
+    seen = record_of(guest, record)
+    assert (seen["vector"], seen["elr"], seen["spsr"] & 0xF, seen["sp"]) == (0x480, where, 0, guest.stack)
+    assert (cpu.ip, cpu.sp) == (where, 0x7FFF0800)
+    assert cpu.gic.execute(ICC_IAR1_EL1, 0) == 3
+
+
+def test_interrupts_off_keep_an_interrupt_out(guest):
+    guest.run("send_masked", guest.vmalloc.vmalloc(4096))
+    assert guest.cpu.gic.execute(ICC_IAR1_EL1, 0) == 5
+    assert not guest.cpu.raise_irq(0)
+    assert not guest.cpu.gic.pending

@@ -47,6 +47,7 @@ HANDLER 3 0
 HANDLER 6 0
 HANDLER 8 1
 HANDLER 13 1
+HANDLER 253 0
 start:
   mov r15, rdi
   mov r14, rdx
@@ -140,7 +141,10 @@ user: mov eax, 5
   syscall
 1: jmp 1b
 user_end:
+user_spin: jmp user_spin
 spin: jmp spin
+masked: cli
+  jmp spin
 """
 
 FIELDS = ("vector", "error", "rip", "cs", "rflags", "rsp", "ss", "cr2", "handler_rsp", "count")
@@ -237,3 +241,46 @@ def test_no_gate_and_no_double_fault_gate_is_a_triple_fault(machine):
     with pytest.raises(EngineError, match="triple fault") as caught:
         bare.run()
     assert isinstance(caught.value, KemuError)
+
+
+def interrupted(guest, function, ip=None):
+    """The record after vector 253 was raised in the middle of `function`, None where it was not taken."""
+    cpu, record = guest.cpu, guest.vmalloc.vmalloc(4096)
+    guest.run(function, count=10)
+    if not cpu.raise_irq(253, ip):
+        return None
+    cpu.engine.save()
+    cpu.engine.q[15], cpu.engine.q[14], cpu.engine.q[13] = record, 0, 1  # r15, r14: come back, r13: halt before that
+    cpu.engine.restore()
+    cpu.run()
+    return dict(zip(FIELDS, (guest.space.read_u64(record + 8 * i) for i in range(10)), strict=True))
+
+
+def test_an_interrupt_from_outside(guest):
+    seen = interrupted(guest, "spin")
+    assert (seen["vector"], seen["rip"], seen["cs"]) == (253, guest.symbols["spin"], 0x10)
+    assert seen["rflags"] & 0x200 and not guest.cpu.interrupts_enabled
+
+
+def test_an_interrupt_resumes_where_it_is_told_to(guest):
+    assert interrupted(guest, "spin", guest.symbols["done"])["rip"] == guest.symbols["done"]
+
+
+def test_interrupts_off_keep_an_interrupt_out(guest):
+    assert interrupted(guest, "masked") is None
+    assert guest.cpu.ip == guest.symbols["spin"]
+
+
+def test_an_interrupt_of_user_mode_goes_to_the_kernel_stack(guest):
+    cpu, record = guest.cpu, guest.vmalloc.vmalloc(4096)
+    cpu.enter_user(0x400000 + guest.symbols["user_spin"] - guest.symbols["user"], 0x7FFF0800)
+    cpu.run(10)
+    assert cpu.raise_irq(253)
+    cpu.engine.save()
+    cpu.engine.q[15], cpu.engine.q[13] = record, 0
+    cpu.engine.restore()
+    cpu.run(100)  # iretq leads back into the loop
+    seen = dict(zip(FIELDS, (guest.space.read_u64(record + 8 * i) for i in range(10)), strict=True))
+    assert (seen["vector"], seen["cs"], seen["ss"], seen["rsp"]) == (253, 0x33, 0x2B, 0x7FFF0800)
+    assert guest.stack - 64 <= seen["handler_rsp"] < guest.stack
+    assert cpu.ip == seen["rip"] == 0x400000 + guest.symbols["user_spin"] - guest.symbols["user"]
