@@ -23,6 +23,8 @@ _CALL = struct.Struct("<7Q")  # index, args[6]
 _RESULT_OFFSET, _FRAME_POINTER_OFFSET = 56, 64
 NR_CPUS = 2
 WATCHDOG_SECONDS = 60.0  # of host time in one run() without a budget: only a guest that runs wild gets there
+USER_SLICE = 10_000  # blocks of user code from one timer interrupt to the next
+_USER_LOW, _USER_HIGH = 0x1000, (1 << 47) - 1
 CALL_RED_ZONE = 256  # left free below the interrupted code's stack pointer
 
 
@@ -54,6 +56,9 @@ class Machine:
         self.watchdog_seconds = WATCHDOG_SECONDS
         self._expired = False
         self._stop_wanted = False  # the engine stopped because the kernel wanted it to
+        self.user_slice = USER_SLICE
+        self._slice = 0  # blocks of user code that are left of it
+        self._slice_over = False
 
     def bind(self, table: list[tuple[str, str]], kcalls: Sequence[Callable[..., int]], mailboxes: list[int]) -> None:
         """Connect the gate: `kcalls` by index, `mailboxes` the kernel address of each CPU's kcall_mailbox."""
@@ -65,6 +70,23 @@ class Machine:
             self._mailboxes.append(pa)
             cpu.engine.hook_address(trap, self._gate(cpu.number, pa))
             cpu.engine.hook_address(stop, self._return_hook(cpu))
+            cpu.engine.hook_blocks(_USER_LOW, _USER_HIGH, self._user_block(cpu))
+
+    def _user_block(self, cpu: Any) -> Callable[[], None]:
+        machine, stop = self, cpu.stop
+
+        def block() -> None:
+            machine._slice -= 1
+            if not machine._slice:
+                machine._slice_over = machine._stop_wanted = True
+                stop()
+
+        return block
+
+    def take_slice_over(self) -> bool:
+        """Whether the last resume() ended because user code has used up its slice."""
+        over, self._slice_over = self._slice_over, False
+        return over
 
     def _gate(self, number: int, mailbox_pa: int) -> Callable[[], None]:
         window = self.memory.view(mailbox_pa, 72)
@@ -199,11 +221,12 @@ class Machine:
         self._finished = False
 
     def resume(self, cpu: Any, ip: int) -> None:
-        """Let a vCPU go on at `ip` until a hook stops it.
+        """Let a vCPU go on at `ip` until a hook stops it, or until user code has run for a slice.
 
         BudgetExceededError where the guest uses up its budget; KemuError where the CPU stops by itself.
         """
         self._stop_wanted = False
+        self._slice = self.user_slice
         cpu.engine.start(ip, self.budget, 0)
         if not self._stop_wanted:
             raise self._stopped(cpu)

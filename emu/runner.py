@@ -34,6 +34,7 @@ class Runner:
         self._current = current
         self._after_trap = machine.symbol("kcall_trap_end")
         self._loaded: list[Task | None] = [None] * len(machine.cpus)  # whose registers each engine holds
+        self._interrupts: list[list[int]] = [[] for _ in machine.cpus]  # that each has yet to take
         self.switches = 0
         self.max_sleeping_kcalls = 2_000_000  # in one run: a guest that only asks and never ends runs wild
         self._sleeping_kcalls = 0
@@ -117,7 +118,7 @@ class Runner:
         machine, sched = self._machine, self._sched
         task: Task | None = None
         sched.chosen = None
-        self._sleeping_kcalls = 0
+        self._sleeping_kcalls = sched.ticks = 0
         machine.depth += 1
         try:
             with machine.watchdog():
@@ -146,6 +147,9 @@ class Runner:
         ip = self._continue(cpu, task)
         if ip is not None:
             machine.resume(cpu, ip)
+        if machine.take_slice_over():
+            self._interrupts[number].append(cpu.TIMER_IRQ)
+            self._sched.chosen = task
 
     def _load(self, cpu: Any, task: Task) -> None:
         old = self._loaded[cpu.number]
@@ -174,6 +178,9 @@ class Runner:
 
     def _continue(self, cpu: Any, task: Task) -> int | None:
         """Go on with what `task` sleeps in; the address where its CPU goes on, None where it gave up the CPU again."""
+        interrupts = self._interrupts[cpu.number]
+        if interrupts and not task.frames and cpu.raise_irq(interrupts[0]):
+            interrupts.pop(0)
         while task.frames:
             frame = task.frames[-1]
             if frame.saved is not None and self._machine.take_return():

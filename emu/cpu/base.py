@@ -21,6 +21,7 @@ class BaseCpu:
     SP: ClassVar[int]
     RESULT: ClassVar[int]
     NOP_SIZE: ClassVar[int]
+    TIMER_IRQ: ClassVar[int]  # number of the CPU's own timer's interrupt, for raise_irq()
 
     def __init__(self, number: int, memory: GuestMemory, arch: int, mode: int, model: int) -> None:
         self.number = number

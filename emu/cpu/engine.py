@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from unicorn import UC_ARCH_X86, UC_HOOK_CODE, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc
+from unicorn import UC_ARCH_X86, UC_HOOK_BLOCK, UC_HOOK_CODE, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc
 from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_FLUSH, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TLB_FLUSH
 from unicorn.unicorn_py3.unicorn import uclib
 
@@ -252,6 +252,14 @@ class Engine:
                 self.stop(error)
 
         self._add(UC_HOOK_CODE, CodeCallback(callback), address, address)
+
+    def hook_blocks(self, begin: int, end: int, function: Callable[[], None]) -> None:
+        """Call function() before every block of code that begins in [begin, end]; it must not raise."""
+
+        def callback(_uc: int, _address: int, _size: int, _user: int) -> None:
+            function()
+
+        self._add(UC_HOOK_BLOCK, CodeCallback(callback), begin, end)
 
     # -- running -----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """The scheduler: which task goes next, and what puts one to sleep or wakes it.
 
 Mirrors kernel/sched/core.c (schedule, try_to_wake_up) as far as it shows: states, on_cpu, run queues of one CPU each.
-Leaves out priorities, classes, load balancing (a task stays on the CPU it was created on) and time slices: a task
-goes on until it blocks, ends, or reaches a decision point where the oracle prefers another.
+Leaves out priorities, classes and load balancing (a task stays on the CPU it was created on). In the kernel a task
+goes on until it blocks, ends, or reaches a decision point where the oracle prefers another; in user mode the tick, too,
+is such a point, and who has used up a tick goes behind everybody else.
 
 On one host thread only one vCPU moves at a time, but each has its current task: a task that was stopped at a decision
 point for the other vCPU's sake is still on its CPU (on_cpu), as optimistic spinning wants to know. It can be preempted
@@ -23,6 +24,7 @@ from kernel_model.sched.task import (
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
     TASK_WAKEKILL,
+    TIF_NEED_RESCHED,
     TIF_SIGPENDING,
     Task,
     TaskExit,
@@ -30,7 +32,9 @@ from kernel_model.sched.task import (
 )
 
 DECISION_NS = 1_000  # virtual time that passes from one decision point to the next
+TICK_NS = 1_000_000  # CONFIG_HZ is 1000
 _LIVELOCK_ROUNDS = 100_000  # decisions in a row at which nothing but spinning happened
+_OTHERS_FIRST = frozenset({"spin", "yield", "tick", "preempt"})  # points where who has come to them is chosen last
 
 
 class Clock(Protocol):
@@ -51,6 +55,8 @@ class Scheduler:
         self.oracle: Oracle = RunUntilBlock()
         self.history = History()
         self.max_decisions = 1_000_000
+        self.max_ticks = 10_000  # in one run: user code that needs more runs wild
+        self.ticks = 0
         self._spins = 0
         self.chosen: Task | None = None  # what a decision inside a kcall has fixed for the next step
         self.horizon: int | None = None  # virtual ns beyond which nobody's timer is waited for
@@ -144,7 +150,7 @@ class Scheduler:
 
     def stays(self, task: Task, kind: str) -> bool:
         """A task has reached a decision point: may it go on at once? Otherwise `pick` knows who goes next."""
-        task.spinning = kind in ("spin", "yield")
+        task.spinning = kind in _OTHERS_FIRST
         chosen = self._decide(task, kind)
         self.chosen = chosen if chosen is not task else None
         return chosen is task
@@ -185,6 +191,12 @@ class Scheduler:
         self._wake(first)
         return True
 
+    def _expire_due(self) -> None:
+        """Whose timeout is over wakes up, the earliest first."""
+        due = [t for t in self.run_list if t.blocked and t.wake_time is not None and t.wake_time <= self._clock.now]
+        for task in sorted(due, key=lambda t: (t.wake_time or 0, t.pid)):
+            self._wake(task)
+
     # -- waking ------------------------------------------------------------------------------------------------------
 
     def _wake(self, task: Task) -> None:
@@ -206,11 +218,29 @@ class Scheduler:
         """struct rq *context_switch(): off the CPU where the task's state says so; before that, a decision point: a
         wake-up may come between the setting of a state and here."""
         task = self._tasks.by_address[prev]
+        flags = task.view.thread_info_flags
+        if flags & TIF_NEED_RESCHED:
+            task.view.thread_info_flags = flags & ~TIF_NEED_RESCHED
         if task.state == TASK_RUNNING:
-            yield Point("resched")
+            yield Point("preempt" if flags & TIF_NEED_RESCHED else "resched")
         else:
             yield Point("sleep")
             yield Block()
+
+    @kcall
+    def sched_tick(self) -> Sleeping:
+        """void sched_tick(void): user mode has been interrupted after a tick: timeouts expire, other CPUs go first, and
+        where somebody waits for this one its task gives it up. BudgetExceededError where there is no end of it."""
+        task = self._current()
+        self._clock.now += TICK_NS
+        self.ticks += 1
+        if self.ticks > self.max_ticks:
+            raise BudgetExceededError(f"{task.comm}/{task.pid}: the guest runs wild: {self.max_ticks} ticks of user "
+                                      "code, and no end")
+        self._expire_due()
+        yield Point("tick")
+        if any(t is not task and t.cpu == task.cpu and not t.blocked for t in self.run_list):
+            task.view.thread_info_flags |= TIF_NEED_RESCHED
 
     @kcall
     def start_sleep_timer(self, ns: int) -> None:
