@@ -35,6 +35,7 @@ class ArchBoot:
         k = self._kernel
         self._percpu.append(percpu_offset)
         self._irq_stacks.append(k.vmalloc.alloc_thread_stack(f"IRQ stack of CPU {number}"))
+        k.space.write_u64(k.percpu("irq_stack_ptr", number), self._irq_stacks[number])
         vectors = k.machine.symbol("vectors")
         k.machine.cpus[number].reset(self._reserved_pg_dir, k.init_mm.pgd, vectors, percpu_offset)
 

@@ -2,7 +2,7 @@
 /*
  * Vectors, entry from exceptions, and the gate to functions implemented outside. Mirrors arch/arm64/kernel/entry.S:
  * struct pt_regs on the task's stack, a frame record of zeroes in it that ends or continues a stack walk, and the
- * check for a stack that has run over. Left out: interrupts, SError, FIQ, AArch32, KPTI, pointer authentication.
+ * check for a stack that has run over. Left out: SError, FIQ, AArch32, KPTI, pointer authentication.
  */
 #define __ASSEMBLY__
 #include "regs.h"
@@ -48,11 +48,11 @@ vectors:
 	kernel_ventry el1t_64_bad
 	kernel_ventry el1t_64_bad
 	kernel_ventry el1h_64_sync
-	kernel_ventry el1h_64_bad
+	kernel_ventry el1h_64_irq
 	kernel_ventry el1h_64_bad
 	kernel_ventry el1h_64_bad
 	kernel_ventry_user el0t_64_sync
-	kernel_ventry_user el0t_64_bad
+	kernel_ventry_user el0t_64_irq
 	kernel_ventry_user el0t_64_bad
 	kernel_ventry_user el0t_64_bad
 	kernel_ventry_user el0t_64_bad	/* AArch32 */
@@ -146,9 +146,11 @@ END \name
 .endm
 
 entry_handler 1, el1h_64_sync, el1h_64_sync_handler
+entry_handler 1, el1h_64_irq, el1h_64_irq_handler
 entry_handler 1, el1t_64_bad, el1_bad_handler
 entry_handler 1, el1h_64_bad, el1_bad_handler
 entry_handler 0, el0t_64_sync, el0t_64_sync_handler
+entry_handler 0, el0t_64_irq, el0t_64_irq_handler
 entry_handler 0, el0t_64_bad, el0_bad_handler
 
 FUNC ret_to_kernel
@@ -159,6 +161,19 @@ END ret_to_kernel
 FUNC ret_to_user
 	kernel_exit 0
 END ret_to_user
+
+/* x0 = struct pt_regs, x1 = what to call with it on this CPU's interrupt stack; the frame record leads back */
+FUNC call_on_irq_stack
+	stp x29, x30, [sp, #-16]!
+	mov x29, sp
+	adr_this_cpu x16, irq_stack_ptr, x17
+	ldr x16, [x16]
+	add sp, x16, #IRQ_STACK_SIZE
+	blr x1
+	mov sp, x29
+	ldp x29, x30, [sp], #16
+	ret
+END call_on_irq_stack
 
 /* Stack overflow: registers go to the CPU's overflow stack, and the report reads the task's stack by itself. */
 FUNC __bad_stack

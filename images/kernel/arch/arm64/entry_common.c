@@ -2,9 +2,11 @@
 /* What an exception was, by its syndrome. Mirrors arch/arm64/kernel/entry-common.c and traps.c. */
 #include <linux/bpf.h>
 #include <linux/entry-common.h>
+#include <linux/hardirq.h>
 #include <asm/bug.h>
 #include <asm/ptrace.h>
 #include "esr.h"
+#include "irq.h"
 
 void do_mem_abort(unsigned long far, unsigned long esr, struct pt_regs *regs);
 void do_el0_svc(struct pt_regs *regs);
@@ -72,6 +74,43 @@ __used __frame void el1h_64_sync_handler(struct pt_regs *regs)
 	default:
 		panic_unhandled(regs, "64-bit el1h sync", esr);
 	}
+}
+
+/* Interrupts were on, or there would be none. */
+static __frame void el1_interrupt(struct pt_regs *regs, void (*handler)(struct pt_regs *regs))
+{
+	local_daif_mask_irq();
+	trace_hardirqs_off();
+	irq_enter_rcu();
+	do_interrupt_handler(regs, handler);
+	irq_exit_rcu();
+	trace_hardirqs_on();
+}
+
+__used __frame void el1h_64_irq_handler(struct pt_regs *regs)
+{
+	el1_interrupt(regs, gic_handle_irq);
+}
+
+static __frame void el0_interrupt(struct pt_regs *regs, void (*handler)(struct pt_regs *regs))
+{
+	enter_from_user_mode();
+	local_daif_mask_irq();
+	irq_enter_rcu();
+	do_interrupt_handler(regs, handler);
+	irq_exit_rcu();
+	local_irq_disable();
+	exit_to_user_mode_prepare(regs);
+}
+
+static __frame void __el0_irq_handler_common(struct pt_regs *regs)
+{
+	el0_interrupt(regs, gic_handle_irq);
+}
+
+__used __frame void el0t_64_irq_handler(struct pt_regs *regs)
+{
+	__el0_irq_handler_common(regs);
 }
 
 __used __frame void el1_bad_handler(struct pt_regs *regs)

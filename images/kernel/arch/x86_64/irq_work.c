@@ -4,11 +4,11 @@
  * no local APIC: the instruction that raises the interrupt is one that has its effect.
  */
 #include <linux/bpf.h>
+#include <linux/hardirq.h>
 #include <linux/irqflags.h>
 #include <asm/ptrace.h>
 
 #define IRQ_STACK_SIZE THREAD_SIZE
-#define HARDIRQ_OFFSET 0x10000
 
 /* the last word of each holds the stack pointer of what was interrupted */
 __used __aligned(4096) char irq_stacks[NR_CPUS][IRQ_STACK_SIZE];
@@ -30,15 +30,13 @@ __used __frame void sysvec_irq_work(struct pt_regs *regs)
 	char *tos = irq_stacks[raw_smp_processor_id()] + IRQ_STACK_SIZE - 8;
 
 	trace_hardirqs_off();
-	current->preempt_count += HARDIRQ_OFFSET;
-	current->hardirq_context++;
+	irq_enter_rcu();
 	__asm__ __volatile__("movq %%rsp, (%%rbx)\n\t"
 			     "movq %%rbx, %%rsp\n\t"
 			     "call __sysvec_irq_work\n\t"
 			     "popq %%rsp"
 			     : "+b"(tos), "+D"(regs)
 			     :: "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc", "memory");
-	current->hardirq_context--;
-	current->preempt_count -= HARDIRQ_OFFSET;
+	irq_exit_rcu();
 	trace_hardirqs_on();	/* it was raised with interrupts on */
 }
