@@ -2,7 +2,8 @@
 
 Mirrors arch/arm64/kernel/stacktrace.c (kunwind_*, dump_backtrace). A record {fp, lr} of zeroes inside pt_regs is
 followed by its kind: the last record of a task (user entry), or an exception boundary whose pt_regs give the
-interrupted pc, printed with ` (P)`. Leaves out kretprobes and function-graph tracing.
+interrupted pc, printed with ` (P)`. The chain may go from one stack to another, and not back. Leaves out kretprobes and
+function-graph tracing.
 """
 
 from __future__ import annotations
@@ -40,13 +41,20 @@ def read_regs(read: ReadWord, address: int) -> Regs | None:
 def unwind(
     regs: Regs,
     read: ReadWord,
-    on_stack: Callable[[int], bool],
+    stack_of: Callable[[int], tuple[int, int] | None],
     stackframe_offset: int,
 ) -> Iterator[Frame]:
-    """Frames from `regs` outwards, regs.pc first. `stackframe_offset` is offsetof(struct pt_regs, stackframe)."""
+    """Frames from `regs` outwards, regs.pc first. `stackframe_offset` is offsetof(struct pt_regs, stackframe);
+    `stack_of` gives the kernel stack (lowest address, end) that an address lies in."""
     yield Frame(regs.pc, "P")
     fp, low = regs.fp, 0
-    while fp and not fp & 7 and fp > low and on_stack(fp):
+    stack, left = stack_of(fp), list[tuple[int, int]]()
+    while fp and not fp & 7:
+        if stack_of(fp) != stack and stack is not None:  # kunwind_next_stack()
+            left.append(stack)
+            stack, low = stack_of(fp), 0
+        if stack is None or stack in left or fp <= low:
+            return
         above, lr = read(fp), read(fp + 8)
         if above is None or lr is None:
             return
@@ -58,8 +66,7 @@ def unwind(
             if saved is None:
                 return
             yield Frame(saved.pc, "P")
-            low = 0 if not on_stack(saved.fp) else fp
-            fp = saved.fp
+            low, fp = fp, saved.fp
             continue
         yield Frame(lr)
         low, fp = fp, above

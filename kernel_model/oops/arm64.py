@@ -50,10 +50,11 @@ class Arm64Oops:
         code = self._system.read_code(address, 4)
         return None if code is None else int.from_bytes(code, "little")
 
-    def _on_stack(self, address: int, task: Task | None = None) -> bool:
-        stack = (task or self._system.current()).stack
-        low, high = self._overflow_stack(self._system.cpu_number())
-        return stack <= address < stack + _STACK_SIZE or low <= address < high
+    def _stack_of(self, address: int, task: Task | None = None) -> tuple[int, int] | None:
+        """The stack of the task (the current one) or of the CPU that `address` lies in."""
+        stack, cpu = (task or self._system.current()).stack, self._system.cpu_number()
+        stacks = (stack, stack + _STACK_SIZE), self._irq_stack(cpu), self._overflow_stack(cpu)
+        return next((s for s in stacks if s[0] <= address < s[1]), None)
 
     def _entry(self, frame: Frame) -> str:
         kallsyms = self._system.kallsyms
@@ -62,7 +63,7 @@ class Arm64Oops:
         return f" {kallsyms.return_symbol(frame.address)}"
 
     def _trace(self, regs: Regs) -> list[str]:
-        frames = unwind(regs, self._system.read_word, self._on_stack, PT_REGS_STACKFRAME)
+        frames = unwind(regs, self._system.read_word, self._stack_of, PT_REGS_STACKFRAME)
         return ["Call trace:", *map(self._entry, frames)]
 
     def thread_flags(self, task: Task) -> int:
@@ -77,7 +78,7 @@ class Arm64Oops:
         s = self._system
         regs = Regs(pc=s.read_word(frame_pointer + 8) or 0)
         regs.x[29] = s.read_word(frame_pointer) or 0
-        frames = list(unwind(regs, s.read_word, lambda at: self._on_stack(at, task), PT_REGS_STACKFRAME))
+        frames = list(unwind(regs, s.read_word, lambda at: self._stack_of(at, task), PT_REGS_STACKFRAME))
         frames[0] = Frame(frames[0].address, "T" if asleep else "C")
         return ["Call trace:", *map(self._entry, frames)]
 
@@ -202,6 +203,11 @@ class Arm64Oops:
         s.console.print("SMP: stopping secondary CPUs", "Kernel Offset: disabled", "Memory Limit: none")
         s.console.print(f"---[ end Kernel panic - not syncing: {text} ]---")
         raise TaskExit(SIGKILL, oops=True, panic=True)
+
+    @kcall
+    def unknown_ipi(self, ipinr: int) -> None:
+        """The line of arch/arm64/kernel/smp.c:do_handle_IPI() about an IPI that it does not know."""
+        self._system.console.print(f"CPU{self._system.cpu_number()}: Unknown IPI message 0x{ipinr:x}")
 
     @kcall
     def send_trap_signal(self, regs: int, sig: int, code: int) -> None:

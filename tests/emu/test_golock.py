@@ -17,10 +17,9 @@ import pytest
 
 import emu
 
-INTERRUPT = ["inconsistent_irq"]  # arm64 has no interrupt controller here
 ALONE = [
-    "invalid_wait_context", "might_fault_spinlock", "might_sleep_irqs_off", "might_sleep_mutex", "might_sleep_rcu",
-    "might_sleep_spinlock", "mmap_lock_copy_from_user", "mmap_lock_trylock_copy_from_user", "mutex_abba",
+    "inconsistent_irq", "invalid_wait_context", "might_fault_spinlock", "might_sleep_irqs_off", "might_sleep_mutex",
+    "might_sleep_rcu", "might_sleep_spinlock", "mmap_lock_copy_from_user", "mmap_lock_trylock_copy_from_user", "mutex_abba",
     "return_to_user", "rwsem_aa_read", "rwsem_trylock_then_read", "scheduling_while_atomic", "unlock_balance",
 ]  # fmt: skip
 BLOCKING = [
@@ -50,6 +49,10 @@ _ARCH_FRAMES = {
     "exc_page_fault", "do_user_addr_fault", "_copy_from_user", "show_stack", "__arm64_sys_write", "do_el0_svc",
     "el0_svc", "el0t_64_sync_handler", "el0t_64_sync", "__switch_to", "el1h_64_sync", "el1h_64_sync_handler",
     "el1_abort", "do_mem_abort", "do_translation_fault", "do_page_fault", "__arch_copy_from_user",
+    "__sysvec_irq_work", "sysvec_irq_work", "asm_sysvec_irq_work", "ipi_handler", "handle_percpu_devid_irq",
+    "handle_irq_desc", "generic_handle_domain_irq", "gic_handle_irq", "call_on_irq_stack", "do_interrupt_handler",
+    "el1_interrupt", "el1h_64_irq_handler", "el1h_64_irq", "__ipi_send_mask", "arm64_send_ipi", "arch_irq_work_raise",
+    "__irq_work_queue_local",
 }  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def provoke(arch: str, case: str, reference: str) -> str:
     return said.rstrip("\n")
 
 
-@pytest.mark.parametrize("case", ALONE + BLOCKING + INTERRUPT)
+@pytest.mark.parametrize("case", ALONE + BLOCKING)
 def test_prints_what_the_real_kernel_printed(case, golden):
     reference = cut(case, golden("x86_64", f"lockdep-{case}"))
     assert comparable(cut(case, provoke("x86_64", case, reference))) == comparable(reference)
@@ -108,7 +111,9 @@ def story(text: str) -> list[str]:
         entry = _ENTRY.match(line)
         if entry is None:
             if not line.startswith((" <", " </", "RIP: ", "RSP: ", "task:")):
-                out += comparable(re.sub(r"\] (do_syscall_64|el0_svc)\+", "] ENTRY+", line.replace("l T", "l t")))
+                line = re.sub(r"\] (do_syscall_64|el0_svc|asm_sysvec_apic\w+)\+", "] ENTRY+", line)
+                line = re.sub(r"\] (sysvec_irq_work|el1_interrupt)\+", "] INTERRUPT+", line)
+                out += comparable(line.replace("l T", "l t"))
         elif entry[2] not in _ARCH_FRAMES:
             out.append(entry[1] + entry[2] + (entry[3] or ""))
     return out
@@ -122,3 +127,13 @@ def test_arm64_tells_the_same_story(case, golden):
     traces = re.findall(r"Call trace:\n (\S+?)\+\S+ ?(?:\[\w+\])? ?\((\w)\)", printed)
     assert traces or case == "return_to_user"
     assert set(traces) <= {("show_stack", "C"), ("__switch_to", "T")}
+
+
+def test_arm64_takes_an_interrupt_through_the_functions_of_a_real_kernel(golden):
+    def frames(text: str) -> list[str]:
+        names = re.findall(r"^ (\w+)\+\S+(?: \[\w+\])?( \(P\))?$", text, re.M)
+        inside = [name + mark for name, mark in names]
+        return inside[inside.index("irq_work_single") : inside.index("irq_work_queue") + 1]
+
+    reference = golden("arm64", "irq_null_read")  # irq_work of another module, on the kernel without lockdep
+    assert frames(provoke("arm64", "inconsistent_irq", "")) == frames(reference)

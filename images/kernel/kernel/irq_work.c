@@ -9,14 +9,22 @@
 bool irq_work_claim(struct irq_work *work, bool lazy);
 struct irq_work *irq_work_next(void);
 
+/* out of line in arm64's kernels only */
+#ifdef __aarch64__
+static __frame void __irq_work_queue_local(struct irq_work *work)
+#else
+static __always_inline void __irq_work_queue_local(struct irq_work *work)
+#endif
+{
+	if (!(work->flags & IRQ_WORK_LAZY))
+		arch_irq_work_raise();
+}
+
 __frame bool irq_work_queue(struct irq_work *work)
 {
-	bool lazy = work->flags & IRQ_WORK_LAZY;
-
-	if (!irq_work_claim(work, lazy))
+	if (!irq_work_claim(work, work->flags & IRQ_WORK_LAZY))
 		return false;
-	if (!lazy)
-		arch_irq_work_raise();
+	__irq_work_queue_local(work);
 	return true;
 }
 

@@ -2,7 +2,7 @@
 /*
  * Vectors, entry from exceptions, and the gate to functions implemented outside. Mirrors arch/arm64/kernel/entry.S:
  * struct pt_regs on the task's stack, a frame record of zeroes in it that ends or continues a stack walk, and the
- * check for a stack that has run over. Left out: interrupts of EL1, SError, FIQ, AArch32, KPTI, pointer authentication.
+ * check for a stack that has run over. Left out: SError, FIQ, AArch32, KPTI, pointer authentication.
  */
 #define __ASSEMBLY__
 #include "regs.h"
@@ -48,7 +48,7 @@ vectors:
 	kernel_ventry el1t_64_bad
 	kernel_ventry el1t_64_bad
 	kernel_ventry el1h_64_sync
-	kernel_ventry el1h_64_bad
+	kernel_ventry el1h_64_irq
 	kernel_ventry el1h_64_bad
 	kernel_ventry el1h_64_bad
 	kernel_ventry_user el0t_64_sync
@@ -146,6 +146,7 @@ END \name
 .endm
 
 entry_handler 1, el1h_64_sync, el1h_64_sync_handler
+entry_handler 1, el1h_64_irq, el1h_64_irq_handler
 entry_handler 1, el1t_64_bad, el1_bad_handler
 entry_handler 1, el1h_64_bad, el1_bad_handler
 entry_handler 0, el0t_64_sync, el0t_64_sync_handler
@@ -161,6 +162,19 @@ FUNC ret_to_user
 	kernel_exit 0
 END ret_to_user
 
+/* x0 = struct pt_regs, x1 = what to call with it on this CPU's interrupt stack; the frame record leads back */
+FUNC call_on_irq_stack
+	stp x29, x30, [sp, #-16]!
+	mov x29, sp
+	adr_this_cpu x16, irq_stack_ptr, x17
+	ldr x16, [x16]
+	add sp, x16, #IRQ_STACK_SIZE
+	blr x1
+	mov sp, x29
+	ldp x29, x30, [sp], #16
+	ret
+END call_on_irq_stack
+
 /* Stack overflow: registers go to the CPU's overflow stack, and the report reads the task's stack by itself. */
 FUNC __bad_stack
 	adr_this_cpu sp, overflow_stack + OVERFLOW_STACK_SIZE, x0
@@ -174,19 +188,6 @@ FUNC __bad_stack
 	bl handle_bad_stack
 	brk #1
 END __bad_stack
-
-/* x0 = struct pt_regs, x1 = a function: it is called with them on the CPU's stack for interrupts */
-FUNC call_on_irq_stack
-	stp x29, x30, [sp, #-16]!
-	mov x29, sp
-	adr_this_cpu x16, irq_stack_ptr, x17
-	ldr x16, [x16]
-	add sp, x16, #IRQ_STACK_SIZE
-	blr x1
-	mov sp, x29
-	ldp x29, x30, [sp], #16
-	ret
-END call_on_irq_stack
 
 /* A new kernel thread starts here: x19 = function, x20 = argument; the stack has no frame above. */
 FUNC ret_from_fork
@@ -259,6 +260,5 @@ PERCPU kcall_mailbox, 128
 PERCPU current_task, 8
 PERCPU cpu_current_top_of_stack, 8
 PERCPU cpu_number, 8
-PERCPU irq_stack_ptr, 8	/* lowest address */
 	.balign 16
 PERCPU overflow_stack, OVERFLOW_STACK_SIZE

@@ -6,11 +6,10 @@
 #include <asm/bug.h>
 #include <asm/ptrace.h>
 #include "esr.h"
+#include "irq.h"
 
 void do_mem_abort(unsigned long far, unsigned long esr, struct pt_regs *regs);
 void do_el0_svc(struct pt_regs *regs);
-void gic_handle_irq(struct pt_regs *regs);
-void call_on_irq_stack(struct pt_regs *regs, void (*func)(struct pt_regs *));
 
 /* kcalls: texts, and what becomes of the task */
 void die(const char *str, struct pt_regs *regs, long err);
@@ -77,6 +76,43 @@ __used __frame void el1h_64_sync_handler(struct pt_regs *regs)
 	}
 }
 
+/* Interrupts were on, or there would be none. */
+static __frame void el1_interrupt(struct pt_regs *regs, void (*handler)(struct pt_regs *regs))
+{
+	local_daif_mask_irq();
+	trace_hardirqs_off();
+	irq_enter_rcu();
+	do_interrupt_handler(regs, handler);
+	irq_exit_rcu();
+	trace_hardirqs_on();
+}
+
+__used __frame void el1h_64_irq_handler(struct pt_regs *regs)
+{
+	el1_interrupt(regs, gic_handle_irq);
+}
+
+static __frame void el0_interrupt(struct pt_regs *regs, void (*handler)(struct pt_regs *regs))
+{
+	enter_from_user_mode();
+	local_daif_mask_irq();
+	irq_enter_rcu();
+	do_interrupt_handler(regs, handler);
+	irq_exit_rcu();
+	local_irq_disable();
+	exit_to_user_mode_prepare(regs);
+}
+
+static __frame void __el0_irq_handler_common(struct pt_regs *regs)
+{
+	el0_interrupt(regs, gic_handle_irq);
+}
+
+__used __frame void el0t_64_irq_handler(struct pt_regs *regs)
+{
+	__el0_irq_handler_common(regs);
+}
+
 __used __frame void el1_bad_handler(struct pt_regs *regs)
 {
 	panic_unhandled(regs, "64-bit el1", read_sysreg(esr_el1));
@@ -141,33 +177,6 @@ __used __frame void el0t_64_sync_handler(struct pt_regs *regs)
 	}
 	local_irq_disable();
 	exit_to_user_mode_prepare(regs);
-}
-
-static __frame void do_interrupt_handler(struct pt_regs *regs, void (*handler)(struct pt_regs *))
-{
-	if (((unsigned long)__builtin_frame_address(0) ^ (unsigned long)current->stack) < THREAD_SIZE)
-		call_on_irq_stack(regs, handler);
-	else
-		handler(regs);
-}
-
-static __frame void el0_interrupt(struct pt_regs *regs, void (*handler)(struct pt_regs *))
-{
-	enter_from_user_mode();
-	irq_enter_rcu();
-	do_interrupt_handler(regs, handler);
-	irq_exit_rcu();
-	exit_to_user_mode_prepare(regs);
-}
-
-static __frame void __el0_irq_handler_common(struct pt_regs *regs)
-{
-	el0_interrupt(regs, gic_handle_irq);
-}
-
-__used __frame void el0t_64_irq_handler(struct pt_regs *regs)
-{
-	__el0_irq_handler_common(regs);
 }
 
 /* entered from assembly only; named here so that its prototype is known */

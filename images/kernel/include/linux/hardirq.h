@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Accounting for interrupts. Mirrors include/linux/hardirq.h and kernel/softirq.c; there are no softirqs to run at the end. */
+/* Where a hard interrupt's handler begins and ends. Mirrors include/linux/hardirq.h; softirqs do not run. */
 #ifndef _LINUX_HARDIRQ_H
 #define _LINUX_HARDIRQ_H
 

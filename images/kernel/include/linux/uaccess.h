@@ -10,7 +10,9 @@
 #include <asm/ptrace.h>
 #include <asm/uaccess.h>
 
-#define COPY_FROM_USER_LINE 162	/* in Linux 6.18.35 */
+/* where Linux 6.18 has its might_fault() */
+#define COPY_FROM_USER_LINE 162
+#define COPY_TO_USER_LINE 192
 #define might_fault_at(line) \
 	do { if (unlikely(kernel_features.prove_locking)) __might_fault("include/linux/uaccess.h", line); } while (0)
 
@@ -35,7 +37,7 @@ static __always_inline unsigned long _inline_copy_from_user(void *to, const void
 
 static __always_inline unsigned long _inline_copy_to_user(void *to, const void *from, unsigned long n)
 {
-	might_fault_at(__LINE__);
+	might_fault_at(COPY_TO_USER_LINE);
 	return access_ok(to, n) ? raw_copy_to_user(to, from, n) : n;
 }
 

@@ -37,6 +37,13 @@
 #define RWSEM_WAIT_TIMEOUT 4000000ULL	/* nanoseconds: DIV_ROUND_UP(HZ, 250) jiffies */
 #define MAX_READERS_WAKEUP 0x100
 
+/* where Linux 6.18 has their might_sleep() */
+#define DOWN_READ_LINE 1536
+#define DOWN_READ_INTERRUPTIBLE_LINE 1545
+#define DOWN_READ_KILLABLE_LINE 1559
+#define DOWN_WRITE_LINE 1589
+#define DOWN_WRITE_KILLABLE_LINE 1600
+
 enum rwsem_waiter_type { RWSEM_WAITING_FOR_WRITE, RWSEM_WAITING_FOR_READ };
 enum rwsem_wake_type { RWSEM_WAKE_ANY, RWSEM_WAKE_READERS, RWSEM_WAKE_READ_OWNED };
 enum owner_state { OWNER_NULL, OWNER_WRITER, OWNER_READER, OWNER_NONSPINNABLE };
@@ -535,14 +542,14 @@ static __always_inline int __down_write_common(struct rw_semaphore *sem, unsigne
 
 __frame void down_read(struct rw_semaphore *sem)
 {
-	might_sleep_at("kernel/locking/rwsem.c", __LINE__);
+	might_sleep_at("kernel/locking/rwsem.c", DOWN_READ_LINE);
 	rwsem_acquire_read(&sem->dep_map, 0, 0, _RET_IP_);
 	__down_read_common(sem, TASK_UNINTERRUPTIBLE);
 }
 
 __frame int down_read_interruptible(struct rw_semaphore *sem)
 {
-	might_sleep_at("kernel/locking/rwsem.c", __LINE__);
+	might_sleep_at("kernel/locking/rwsem.c", DOWN_READ_INTERRUPTIBLE_LINE);
 	rwsem_acquire_read(&sem->dep_map, 0, 0, _RET_IP_);
 	if (__down_read_common(sem, TASK_INTERRUPTIBLE)) {
 		rwsem_release(&sem->dep_map, _RET_IP_);
@@ -553,7 +560,7 @@ __frame int down_read_interruptible(struct rw_semaphore *sem)
 
 __frame int down_read_killable(struct rw_semaphore *sem)
 {
-	might_sleep_at("kernel/locking/rwsem.c", __LINE__);
+	might_sleep_at("kernel/locking/rwsem.c", DOWN_READ_KILLABLE_LINE);
 	rwsem_acquire_read(&sem->dep_map, 0, 0, _RET_IP_);
 	if (__down_read_common(sem, TASK_KILLABLE)) {
 		rwsem_release(&sem->dep_map, _RET_IP_);
@@ -580,14 +587,14 @@ __frame int down_read_trylock(struct rw_semaphore *sem)
 
 __frame void down_write(struct rw_semaphore *sem)
 {
-	might_sleep_at("kernel/locking/rwsem.c", __LINE__);
+	might_sleep_at("kernel/locking/rwsem.c", DOWN_WRITE_LINE);
 	rwsem_acquire(&sem->dep_map, 0, 0, _RET_IP_);
 	__down_write_common(sem, TASK_UNINTERRUPTIBLE);
 }
 
 __frame int down_write_killable(struct rw_semaphore *sem)
 {
-	might_sleep_at("kernel/locking/rwsem.c", __LINE__);
+	might_sleep_at("kernel/locking/rwsem.c", DOWN_WRITE_KILLABLE_LINE);
 	rwsem_acquire(&sem->dep_map, 0, 0, _RET_IP_);
 	if (__down_write_common(sem, TASK_KILLABLE)) {
 		rwsem_release(&sem->dep_map, _RET_IP_);

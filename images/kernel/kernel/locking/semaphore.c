@@ -12,6 +12,12 @@
 
 #define ETIME 62
 
+/* where Linux 6.18 has their might_sleep() */
+#define DOWN_LINE 95
+#define DOWN_INTERRUPTIBLE_LINE 119
+#define DOWN_KILLABLE_LINE 146
+#define DOWN_TIMEOUT_LINE 201
+
 struct semaphore_waiter {
 	struct list_head list;
 	struct task_struct *task;
@@ -102,26 +108,26 @@ static __always_inline int down_or(struct semaphore *sem, int (*sleep)(struct se
 
 __frame void down(struct semaphore *sem)
 {
-	might_sleep_at("kernel/locking/semaphore.c", __LINE__);
+	might_sleep_at("kernel/locking/semaphore.c", DOWN_LINE);
 	down_or(sem, __down, MAX_SCHEDULE_TIMEOUT);
 }
 
 __frame int down_interruptible(struct semaphore *sem)
 {
-	might_sleep_at("kernel/locking/semaphore.c", __LINE__);
+	might_sleep_at("kernel/locking/semaphore.c", DOWN_INTERRUPTIBLE_LINE);
 	return down_or(sem, __down_interruptible, MAX_SCHEDULE_TIMEOUT);
 }
 
 __frame int down_killable(struct semaphore *sem)
 {
-	might_sleep_at("kernel/locking/semaphore.c", __LINE__);
+	might_sleep_at("kernel/locking/semaphore.c", DOWN_KILLABLE_LINE);
 	return down_or(sem, __down_killable, MAX_SCHEDULE_TIMEOUT);
 }
 
 /* `timeout` in jiffies */
 __frame int down_timeout(struct semaphore *sem, long timeout)
 {
-	might_sleep_at("kernel/locking/semaphore.c", __LINE__);
+	might_sleep_at("kernel/locking/semaphore.c", DOWN_TIMEOUT_LINE);
 	return down_or(sem, __down_timeout, timeout);
 }
 

@@ -10,6 +10,7 @@
 
 #define UINT_MAX (~0U)
 #define ERESTARTSYS 512
+#define WAIT_FOR_COMMON_LINE 116	/* where Linux 6.18 has its might_sleep() */
 
 struct swait_queue {
 	struct task_struct *task;
@@ -91,7 +92,7 @@ static __always_inline long do_wait_for_common(struct completion *x, long timeou
 
 static __frame long __wait_for_common(struct completion *x, long timeout, unsigned int state)
 {
-	might_sleep_at("kernel/sched/completion.c", __LINE__);
+	might_sleep_at("kernel/sched/completion.c", WAIT_FOR_COMMON_LINE);
 	raw_spin_lock_irq(&x->wait.lock);
 	timeout = do_wait_for_common(x, timeout, state);
 	raw_spin_unlock_irq(&x->wait.lock);

@@ -62,6 +62,12 @@ static __always_inline void raw_local_irq_disable(void)
 	__asm__ __volatile__("msr daifset, #0xf" ::: "memory");
 }
 
+/* DAIF_PROCCTX_NOIRQ: an interrupt's handler can be interrupted by debug exceptions and SErrors only */
+static __always_inline void local_daif_mask_irq(void)
+{
+	__asm__ __volatile__("msr daif, %0" :: "r"(0xc0UL) : "memory");
+}
+
 /* DAIF as it was where the exception came from */
 static __always_inline void local_daif_inherit(struct pt_regs *regs)
 {
