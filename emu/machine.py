@@ -193,6 +193,21 @@ class Machine:
             cpu.engine.resume(outer)
         return result
 
+    def interrupt_idle(self, number: int, irq: int) -> None:
+        """Let CPU `number`, which is idle, take interrupt `irq`, and run its handler to the end."""
+        cpu, before = self.cpus[number], self.current_cpu
+        self.current_cpu = number
+        cpu.enter_kernel(self.symbol("guest_call_return"), (self.idle_stacks[number] - CALL_RED_ZONE) & ~15)
+        cpu.raise_irq(irq)
+        self.depth += 1
+        self.calls += 1
+        try:
+            self._run_to_return(cpu, 0)
+        finally:
+            self.depth -= 1
+            self.calls -= 1
+            self.current_cpu = before
+
     def enter_call(
         self, cpu: Any, function: str | int, args: Sequence[int], base: int, *, return_address: int | None = None,
         frame_pointer: int = 0, frames: Sequence[int] = (),

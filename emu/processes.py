@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from emu.runner import Runner
+from emu.smp import Smp
 from kernel_model.errors import KemuError
 from kernel_model.image import Image
 from kernel_model.mm.mm_types import VM_EXEC
@@ -57,8 +58,10 @@ class Processes:
         machine = kernel.machine
         self._here: list[Task | None] = [None] * len(machine.cpus)  # `current` of each CPU
         self.sched = Scheduler(self.tasks, kernel.clock, self.current, len(machine.cpus))
-        self.runner = Runner(machine, self.sched, self.switch, self.current)
         self.idle: list[Task] = []
+        self.runner = Runner(machine, self.sched, self.switch, self.current,
+                             lambda cpu: self.switch(cpu, self.idle[cpu]), lambda cpu: self.smp.unlazy(cpu))
+        self.smp = Smp(machine, kernel.mms, self._here, self.runner.idle, self.runner.interrupt)
 
     def current(self) -> Task:
         """`current` of the CPU that executes."""
@@ -78,6 +81,7 @@ class Processes:
         kernel = self._kernel
         return [
             self.sched,
+            self.smp,
             Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt),
             Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
             MmSyscalls(self.current),
@@ -91,6 +95,7 @@ class Processes:
         kernel.space.write_u64(kernel.percpu("current_task", cpu), task.address)
         kernel.space.write_u64(kernel.percpu("cpu_current_top_of_stack", cpu), task.stack_top)
         kernel.arch_boot.switch_to(cpu, task)
+        self.smp.loaded(cpu)
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 

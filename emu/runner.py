@@ -25,16 +25,23 @@ class Switch(Protocol):
 
 
 class Runner:
-    """The outer loop of the machine."""
+    """The outer loop of the machine. `go_idle(cpu)` makes a CPU's idle task current, `unlazy(cpu)` says that a task
+    goes on which its CPU has idled after."""
 
-    def __init__(self, machine: Machine, sched: Scheduler, switch: Switch, current: Callable[[], Task]) -> None:
+    def __init__(
+        self, machine: Machine, sched: Scheduler, switch: Switch, current: Callable[[], Task],
+        go_idle: Callable[[int], None], unlazy: Callable[[int], None],
+    ) -> None:
         self._machine = machine
         self._sched = sched
         self._switch = switch
         self._current = current
+        self._go_idle = go_idle
+        self._unlazy = unlazy
         self._after_trap = machine.symbol("kcall_trap_end")
         self._loaded: list[Task | None] = [None] * len(machine.cpus)  # whose registers each engine holds
         self._interrupts: list[list[int]] = [[] for _ in machine.cpus]  # that each has yet to take
+        self._idled = [False] * len(machine.cpus)  # since the task went on that it has loaded
         self.switches = 0
         self.max_sleeping_kcalls = 2_000_000  # in one run: a guest that only asks and never ends runs wild
         self._sleeping_kcalls = 0
@@ -123,6 +130,7 @@ class Runner:
         try:
             with machine.watchdog():
                 while not done():
+                    self._idle_cpus_take_interrupts()
                     task = sched.pick(task)
                     if task is None:
                         return False
@@ -142,14 +150,59 @@ class Runner:
         machine.current_cpu = number
         if self._loaded[number] is not task:
             self._load(cpu, task)
+        elif self._idled[number]:
+            self._unlazy(number)
+        self._idled[number] = False
         task.view.on_cpu = 1
         self._sched.on_cpu[number] = task
         ip = self._continue(cpu, task)
         if ip is not None:
             machine.resume(cpu, ip)
         if machine.take_slice_over():
-            self._interrupts[number].append(cpu.TIMER_IRQ)
+            self.interrupt(number, cpu.TIMER_IRQ)
             self._sched.chosen = task
+        self._idled[number] = task.blocked
+
+    # -- interrupts --------------------------------------------------------------------------------------------------
+
+    def interrupt(self, number: int, irq: int) -> None:
+        """CPU `number` takes interrupt `irq` as soon as it moves and lets interrupts in."""
+        self._interrupts[number].append(irq)
+
+    def idle(self, number: int) -> bool:
+        """Whether no task runs on a CPU: its last one has blocked or ended."""
+        task = self._sched.on_cpu[number]
+        return task is None or task.blocked or task.exit is not None
+
+    def _idle_cpus_take_interrupts(self) -> None:
+        """An idle CPU lets interrupts in at once; its idle task handles them."""
+        machine = self._machine
+        for number, interrupts in enumerate(self._interrupts):
+            if interrupts and self.idle(number):
+                cpu, loaded = machine.cpus[number], self._loaded[number]
+                if loaded is not None and loaded.exit is None:
+                    loaded.context = cpu.engine.snapshot()
+                self._loaded[number] = self._sched.on_cpu[number] = None
+                self._go_idle(number)
+                while interrupts:
+                    machine.interrupt_idle(number, interrupts.pop(0))
+
+    def _take_interrupt(self, cpu: Any, task: Task) -> bool:
+        """Whether the CPU of `task` takes an interrupt now: in user mode, or in the kcall that it has stopped in, which
+        waits until the handler returns."""
+        irq = self._interrupts[cpu.number][0]
+        if not task.frames:
+            taken = bool(cpu.raise_irq(irq))
+        else:
+            frame = task.frames[-1]
+            back = self._machine.kcall_return(frame.name)
+            saved = cpu.engine.snapshot()
+            taken = bool(cpu.raise_irq(irq, back))
+            if taken:
+                task.frames.append(KcallFrame(None, frame.frame_pointer, frame.name, saved=saved, interrupt=True))
+        if taken:
+            self._interrupts[cpu.number].pop(0)
+        return taken
 
     def _load(self, cpu: Any, task: Task) -> None:
         old = self._loaded[cpu.number]
@@ -178,17 +231,19 @@ class Runner:
 
     def _continue(self, cpu: Any, task: Task) -> int | None:
         """Go on with what `task` sleeps in; the address where its CPU goes on, None where it gave up the CPU again."""
-        interrupts = self._interrupts[cpu.number]
-        if interrupts and not task.frames and cpu.raise_irq(interrupts[0]):
-            interrupts.pop(0)
         while task.frames:
             frame = task.frames[-1]
             if frame.saved is not None and self._machine.take_return():
                 frame.value = cpu.result
                 cpu.engine.resume(frame.saved)
                 frame.saved = None
+                if frame.interrupt:
+                    task.frames.pop()
+                    continue
             elif frame.saved is not None:
                 return int(cpu.ip)  # in the guest function, stopped in between
+            if self._interrupts[cpu.number] and self._take_interrupt(cpu, task):
+                return int(cpu.ip)
             if frame.call is not None:
                 call, frame.call = frame.call, None
                 frame.saved = cpu.engine.snapshot()
@@ -205,4 +260,6 @@ class Runner:
                 return self._after_trap
             if frame.call is None:
                 return None
+        if self._interrupts[cpu.number]:
+            self._take_interrupt(cpu, task)
         return int(cpu.ip)

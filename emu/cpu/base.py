@@ -21,7 +21,8 @@ class BaseCpu:
     SP: ClassVar[int]
     RESULT: ClassVar[int]
     NOP_SIZE: ClassVar[int]
-    TIMER_IRQ: ClassVar[int]  # number of the CPU's own timer's interrupt, for raise_irq()
+    TIMER_IRQ: ClassVar[int]  # numbers for raise_irq(): the CPU's own timer,
+    CALL_IRQ: ClassVar[int]  # and the interrupt that asks it to call functions
 
     def __init__(self, number: int, memory: GuestMemory, arch: int, mode: int, model: int) -> None:
         self.number = number

@@ -94,6 +94,7 @@ class MmStruct:
         self.max_map_count = DEFAULT_MAX_MAP_COUNT
         self.counters = FaultCounters()
         self.flush: FlushUser = lambda start, end: None
+        self.tlb_gen = 1  # context.tlb_gen: counts flushes
         self._vmas = VmaTree()
         self.start_write: VmaHook = unlocked  # vma_start_write()
         self.detach: VmaHook = unlocked  # vma_mark_detached()

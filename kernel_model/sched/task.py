@@ -51,6 +51,7 @@ class KcallFrame:
     saved: bytes | None = None  # CPU state to return to while a guest function runs for it
     returns: tuple[int, int] | None = None  # address and stack pointer that say that this function has returned
     value: int | None = None  # what its yield expression gives next
+    interrupt: bool = False  # no kcall at all: the kcall below was interrupted, and goes on when the handler returns
 
 
 @dataclass(slots=True, eq=False)
