@@ -50,9 +50,7 @@ def _only_common(reg: Reg) -> None:
     if reg.umin & ~known.mask == known.value:
         if following > reg.umax:
             reg.set_value(reg.umin)
-    elif following == known.value | known.mask:
-        reg.set_value(following)
-    elif following <= reg.umax < tnum.step(known, following):
+    elif following == known.value | known.mask or following <= reg.umax < tnum.step(known, following):
         reg.set_value(following)
 
 
