@@ -367,9 +367,10 @@ class _Function:
     # -- all of it ---------------------------------------------------------------------------------------------------
 
     def _load_imm64(self, index: int, insn: Insn) -> None:
-        value = imm64(insn, self.request.insns[index + 1])
-        fixed = insn.src == BPF_PSEUDO_FUNC  # a subprogram's address changes between passes
-        self.emit(*(a64.mov_fixed if fixed else _mov64)(_REG[insn.dst], value))
+        if insn.src == BPF_PSEUDO_FUNC:  # a subprogram's address changes between passes
+            self.emit(*a64.mov_fixed(_REG[insn.dst], self.request.call_target(index, insn)))
+        else:
+            self.emit(*_mov64(_REG[insn.dst], imm64(insn, self.request.insns[index + 1])))
 
     def translate(self) -> JitImage:
         self.prologue()

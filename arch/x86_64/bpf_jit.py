@@ -513,7 +513,10 @@ class _Pass:
         elif cls in (bpf.BPF_JMP, bpf.BPF_JMP32):
             self._jmp(insn)
         elif insn.is_ld_imm64:
-            self.a.mov_imm64(REGISTERS[insn.dst], bpf.imm64(insn, self.request.insns[self.index + 1]))
+            callback = insn.src == bpf.BPF_PSEUDO_FUNC
+            value = self.request.call_target(self.index, insn) if callback else bpf.imm64(
+                insn, self.request.insns[self.index + 1])
+            self.a.mov_imm64(REGISTERS[insn.dst], value)
         elif cls == bpf.BPF_LDX:
             self._load(insn)
         elif cls == bpf.BPF_STX and insn.mode in (bpf.BPF_ATOMIC, bpf.BPF_PROBE_ATOMIC):

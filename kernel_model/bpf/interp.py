@@ -123,8 +123,11 @@ class Interpreter:
     """One program, bound to memory. `budget` is how many instructions a run may execute."""
 
     def __init__(
-        self, prog: XlatedProg, memory: Memory, arena: JitArena | None = None, budget: int = 20_000_000
+        self, prog: XlatedProg, memory: Memory, arena: JitArena | None = None, budget: int = 20_000_000,
+        function_address: Callable[[int], int] | None = None,
     ) -> None:
+        """`function_address` gives what kernel functions call a subprogram by, from the slot where it begins."""
+        self._function_address = function_address
         self._insns = prog.insns
         self._name = prog.name
         self._memory = memory
@@ -215,6 +218,10 @@ class Interpreter:
         cls = insn.cls
         if insn.is_ld_imm64:
             value, dst = bpf.imm64(insn, self._insns[slot + 1]), insn.dst
+            if insn.src == bpf.BPF_PSEUDO_FUNC:
+                if self._function_address is None:
+                    raise NotModelledError("the address of a function of a program that nobody placed")
+                value = self._function_address(slot + insn.imm + 1)
 
             def load(r: list[int]) -> int:
                 r[dst] = value

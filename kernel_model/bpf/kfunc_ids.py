@@ -27,6 +27,7 @@ _COMMON = {
     "bpf_local_irq_save": 0,
     "bpf_local_irq_restore": 0,
     "bpf_copy_from_user_str": KF_SLEEPABLE,
+    "bpf_copy_from_user_task_str": KF_SLEEPABLE,
     "bpf_stream_vprintk_impl": KF_TRUSTED_ARGS,
     "bpf_stream_vprintk": KF_TRUSTED_ARGS,
 }

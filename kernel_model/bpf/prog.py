@@ -246,8 +246,10 @@ HELPER_SYMBOLS = {
     1: "bpf_map_lookup_elem", 2: "bpf_map_update_elem", 3: "bpf_map_delete_elem", 5: "bpf_ktime_get_ns",
     6: "bpf_trace_printk", 7: "bpf_get_prandom_u32", 8: "bpf_get_smp_processor_id", 14: "bpf_get_current_pid_tgid",
     15: "bpf_get_current_uid_gid", 16: "bpf_get_current_comm", 35: "bpf_get_current_task",
-    113: "bpf_probe_read_kernel", 118: "bpf_jiffies64", 125: "bpf_ktime_get_boot_ns", 148: "bpf_copy_from_user",
-    158: "bpf_get_current_task_btf", 181: "bpf_loop",
+    112: "bpf_probe_read_user", 113: "bpf_probe_read_kernel", 114: "bpf_probe_read_user_str",
+    115: "bpf_probe_read_kernel_str", 118: "bpf_jiffies64", 125: "bpf_ktime_get_boot_ns", 148: "bpf_copy_from_user",
+    158: "bpf_get_current_task_btf", 180: "bpf_find_vma", 181: "bpf_loop",
+    191: "bpf_copy_from_user_task",
 }
 
 

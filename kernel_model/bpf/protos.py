@@ -21,6 +21,9 @@ class Arg(Enum):
     PTR_TO_UNINIT_MEM = "uninit mem"  # written; the next argument is its size
     CONST_SIZE = "size"
     CONST_SIZE_OR_ZERO = "size or zero"
+    PTR_TO_FUNC = "callback"
+    PTR_TO_STACK_OR_NULL = "stack or null"
+    PTR_TO_TASK = "pointer to struct task_struct"  # ARG_PTR_TO_BTF_ID
 
 
 class Ret(Enum):
@@ -43,6 +46,7 @@ class Proto:
 
 
 _KEY = (Arg.CONST_MAP_PTR, Arg.PTR_TO_MAP_KEY)
+_PROBE = (Arg.PTR_TO_UNINIT_MEM, Arg.CONST_SIZE_OR_ZERO, Arg.ANYTHING)
 PROTOS: dict[int, Proto] = {
     1: Proto("bpf_map_lookup_elem", Ret.PTR_TO_MAP_VALUE_OR_NULL, _KEY),
     2: Proto("bpf_map_update_elem", Ret.INTEGER, (*_KEY, Arg.PTR_TO_MAP_VALUE, Arg.ANYTHING)),
@@ -55,11 +59,17 @@ PROTOS: dict[int, Proto] = {
     15: Proto("bpf_get_current_uid_gid", Ret.INTEGER),
     16: Proto("bpf_get_current_comm", Ret.INTEGER, (Arg.PTR_TO_UNINIT_MEM, Arg.CONST_SIZE)),
     35: Proto("bpf_get_current_task", Ret.INTEGER, gpl_only=True),
-    113: Proto("bpf_probe_read_kernel", Ret.INTEGER,
-               (Arg.PTR_TO_UNINIT_MEM, Arg.CONST_SIZE_OR_ZERO, Arg.ANYTHING), gpl_only=True),
+    112: Proto("bpf_probe_read_user", Ret.INTEGER, _PROBE, gpl_only=True),
+    113: Proto("bpf_probe_read_kernel", Ret.INTEGER, _PROBE, gpl_only=True),
+    114: Proto("bpf_probe_read_user_str", Ret.INTEGER, _PROBE, gpl_only=True),
+    115: Proto("bpf_probe_read_kernel_str", Ret.INTEGER, _PROBE, gpl_only=True),
     118: Proto("bpf_jiffies64", Ret.INTEGER),
     125: Proto("bpf_ktime_get_boot_ns", Ret.INTEGER),
-    148: Proto("bpf_copy_from_user", Ret.INTEGER,
-               (Arg.PTR_TO_UNINIT_MEM, Arg.CONST_SIZE_OR_ZERO, Arg.ANYTHING), might_sleep=True),
+    148: Proto("bpf_copy_from_user", Ret.INTEGER, _PROBE, might_sleep=True),
     158: Proto("bpf_get_current_task_btf", Ret.PTR_TO_TASK_TRUSTED, gpl_only=True),
+    180: Proto("bpf_find_vma", Ret.INTEGER,
+               (Arg.PTR_TO_TASK, Arg.ANYTHING, Arg.PTR_TO_FUNC, Arg.PTR_TO_STACK_OR_NULL, Arg.ANYTHING)),
+    181: Proto("bpf_loop", Ret.INTEGER, (Arg.ANYTHING, Arg.PTR_TO_FUNC, Arg.PTR_TO_STACK_OR_NULL, Arg.ANYTHING)),
+    191: Proto("bpf_copy_from_user_task", Ret.INTEGER, (*_PROBE, Arg.PTR_TO_TASK, Arg.ANYTHING), might_sleep=True,
+               gpl_only=True),
 }

@@ -4,7 +4,8 @@ Mirrors bpf_prog_run() with a prog->bpf_func of ___bpf_prog_run(). A guest funct
 finds the address behind the JITed call as its return address and a frame chain through the JITed functions, so
 that bpf_prog_find_from_stack() and stack dumps see the same program as with the JIT. A fault of the program's own
 arena access does not happen in the guest; it is reported below the frames that the page fault would have had. What a
-program calls runs on its task's stack and may sleep; the same program may be under way in several tasks.
+program calls runs on its task's stack and may sleep; the same program may be under way in several tasks. Functions of
+the program that a helper calls back run as JITed code.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class InterpretedProg:
         self._symbol = symbol
         arena = prog.arena
         constants = JitArena(arena.kern_vm_start, arena.user_vm_start) if arena is not None else None
-        self._interpreter = Interpreter(prog.xlated, host.space, constants)
+        self._interpreter = Interpreter(prog.xlated, host.space, constants, function_address=self._address)
         self._fault_returns: list[int] = []
 
     def run(self, context: int) -> Generator[Any, int, int]:
@@ -60,6 +61,11 @@ class InterpretedProg:
         finally:
             host.slab.kfree(stack)
         return result & 0xFFFF_FFFF
+
+    def _address(self, slot: int) -> int:
+        """What a helper calls: the JITed code of the function that begins at `slot`."""
+        starts = [func.start for func in self._prog.xlated.funcs]
+        return int(self._prog.images[starts.index(slot)][0])
 
     # -- where the JITed code would be -------------------------------------------------------------------------------
 

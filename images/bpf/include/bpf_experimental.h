@@ -21,6 +21,8 @@ extern void bpf_iter_task_vma_release(struct bpf_iter_task_vma *it__iter) __weak
 extern void bpf_local_irq_save(unsigned long *flags__irq_flag) __weak __ksym;
 extern void bpf_local_irq_restore(unsigned long *flags__irq_flag) __weak __ksym;
 extern int bpf_copy_from_user_str(void *dst, __u32 dst__sz, const void *unsafe_ptr__ign, __u64 flags) __weak __ksym;
+extern int bpf_copy_from_user_task_str(void *dst, __u32 dst__sz, const void *unsafe_ptr__ign, struct task_struct *tsk,
+				       __u64 flags) __weak __ksym;
 
 /* Loops over what an open-coded iterator gives; the iterator is called ___it and goes away with its scope. */
 #define bpf_for_each(type, cur, args...)						\

@@ -4,6 +4,7 @@
  * with a body here must fault as kernel text does, the others are implemented outside and only named.
  */
 #include <linux/kcall.h>
+#include <linux/gup.h>
 #include <linux/syscalls.h>
 #include <asm/irqflags.h>
 
@@ -32,6 +33,29 @@ __used noinline long bpf_probe_read_kernel(void *dst, u32 size, const void *unsa
 	return ret;
 }
 
+/* What could not be read reads as zeroes. */
+static __always_inline long or_zeroes(void *dst, u32 size, long ret)
+{
+	if (ret < 0)
+		memset(dst, 0, size);
+	return ret;
+}
+
+__used noinline long bpf_probe_read_kernel_str(void *dst, u32 size, const void *unsafe_ptr)
+{
+	return or_zeroes(dst, size, strncpy_from_kernel_nofault(dst, unsafe_ptr, size));
+}
+
+__used noinline long bpf_probe_read_user(void *dst, u32 size, const void *unsafe_ptr)
+{
+	return or_zeroes(dst, size, copy_from_user_nofault(dst, unsafe_ptr, size));
+}
+
+__used noinline long bpf_probe_read_user_str(void *dst, u32 size, const void *unsafe_ptr)
+{
+	return or_zeroes(dst, size, strncpy_from_user_nofault(dst, unsafe_ptr, size));
+}
+
 __used noinline long bpf_copy_from_user(void *dst, u32 size, const void *user_ptr)
 {
 	if (copy_from_user(dst, user_ptr, size)) {
@@ -39,6 +63,19 @@ __used noinline long bpf_copy_from_user(void *dst, u32 size, const void *user_pt
 		return -EFAULT;
 	}
 	return 0;
+}
+
+__used noinline long bpf_copy_from_user_task(void *dst, u32 size, const void *user_ptr, struct task_struct *tsk,
+					      u64 flags)
+{
+	if (flags)
+		return -EINVAL;
+	if (!size)
+		return 0;
+	if (access_process_vm(tsk, (unsigned long)user_ptr, dst, size, 0) == (int)size)
+		return 0;
+	memset(dst, 0, size);
+	return -EFAULT;
 }
 
 __used noinline struct task_struct *bpf_get_current_task_btf(void)
@@ -67,6 +104,26 @@ __bpf_kfunc int bpf_copy_from_user_str(void *dst, u32 dst__sz, const void *unsaf
 		to[len] = '\0';
 	}
 	return len < 0 ? (int)len : (int)len + 1;
+}
+
+/* The same from the memory of a task, with its mmap_lock held. */
+__bpf_kfunc int bpf_copy_from_user_task_str(void *dst, u32 dst__sz, const void *unsafe_ptr__ign,
+					    struct task_struct *tsk, u64 flags)
+{
+	char *to = dst;
+	int len;
+
+	if (flags & ~BPF_F_PAD_ZEROS)
+		return -EINVAL;
+	if (!dst__sz)
+		return 0;
+	len = copy_remote_vm_str(tsk, (unsigned long)unsafe_ptr__ign, dst, dst__sz, 0);
+	if (flags & BPF_F_PAD_ZEROS) {
+		u32 used = len < 0 ? 0 : (u32)len;
+
+		memset(to + used, 0, dst__sz - used);
+	}
+	return len < 0 ? len : len + 1;
 }
 
 /* kernel/bpf/stream.c; 6.18 knows the first name, 7.x the second. The verifier fills in the last argument. */
@@ -158,7 +215,7 @@ __bpf_kfunc void bpf_iter_num_destroy(struct bpf_iter_num *it)
 }
 
 /* kernel/bpf/helpers.c:bpf_loop(): the callback is JITed text */
-__used noinline long bpf_loop(u32 nr_loops, u64 (*callback)(u64, u64, u64, u64, u64), void *ctx, u64 flags)
+__used noinline long bpf_loop(u32 nr_loops, bpf_callback_t callback, void *ctx, u64 flags)
 {
 	u32 i;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The open-coded task_vma iterator. Mirrors kernel/bpf/task_iter.c; kernel_features.task_vma says of which kernel:
+ * The open-coded task_vma iterator, bpf_find_vma(). Mirrors kernel/bpf/task_iter.c; kernel_features.task_vma says of which kernel:
  *
  *   TASK_VMA_MMAP_LOCK   v7.0: mmap_lock is held for reading from _new() to _destroy()
  *   TASK_VMA_SPLIT       series 20260226161500.775715-1: taken in _next() where it is not held, dropped by _release()
@@ -150,4 +150,31 @@ __bpf_kfunc void bpf_iter_task_vma_destroy(struct bpf_iter_task_vma *it)
 	atomic_fetch_add(-1, &data->mm->mm_users);
 	kfree(data);
 	kit->data = NULL;
+}
+
+/*
+ * The callback runs with mmap_lock held for reading. Left out: with interrupts off Linux gives the lock up from an
+ * irq_work, and refuses while that is busy; here it gives it up at once.
+ */
+__used noinline long bpf_find_vma(struct task_struct *task, u64 start, bpf_callback_t callback_fn, void *callback_ctx,
+				  u64 flags)
+{
+	struct vm_area_struct *vma;
+	struct mm_struct *mm;
+	long ret = -ENOENT;
+
+	if (flags)
+		return -EINVAL;
+	if (!task || !task->mm)
+		return -ENOENT;
+	mm = task->mm;
+	if (!mmap_read_trylock(mm))
+		return -EBUSY;
+	vma = find_vma(mm, start);
+	if (vma && vma->vm_start <= start) {
+		callback_fn((u64)(uintptr_t)task, (u64)(uintptr_t)vma, (u64)(uintptr_t)callback_ctx, 0, 0);
+		ret = 0;
+	}
+	mmap_read_unlock(mm);
+	return ret;
 }

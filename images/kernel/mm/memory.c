@@ -91,6 +91,17 @@ int apply_to_existing_page_range(struct mm_struct *mm, unsigned long addr, unsig
 	return apply(mm, addr, size, fn, data, false);
 }
 
+/* mm/gup.c: the entry of a user address, which may change at once; NULL where a table is missing */
+pte_t *pte_offset_user(struct mm_struct *mm, unsigned long addr);
+
+__frame pte_t *pte_offset_user(struct mm_struct *mm, unsigned long addr)
+{
+	unsigned long span;
+	int err;
+
+	return pte_offset(mm, addr, false, &span, &err);
+}
+
 /* A fault that must be tried again, or is complete without its lock, ends without it: release_fault_lock(). */
 __frame vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags,
 				   struct pt_regs *regs)

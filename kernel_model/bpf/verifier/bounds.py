@@ -39,6 +39,19 @@ def update_bounds64(reg: Reg) -> None:
     reg.smax = min(reg.smax, s64(value | (mask & ((1 << 63) - 1))))
     reg.umin = max(reg.umin, value)
     reg.umax = min(reg.umax, value | mask)
+    if 0 < mask < U64_MAX:
+        _only_common(reg)
+
+
+def _only_common(reg: Reg) -> None:
+    """Known bits and unsigned range may have one number in common only."""
+    known = reg.var_off
+    following = tnum.step(known, reg.umin)
+    if reg.umin & ~known.mask == known.value:
+        if following > reg.umax:
+            reg.set_value(reg.umin)
+    elif following == known.value | known.mask or following <= reg.umax < tnum.step(known, following):
+        reg.set_value(following)
 
 
 def update_bounds(reg: Reg) -> None:

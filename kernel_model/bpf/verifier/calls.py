@@ -1,7 +1,7 @@
 """Calls between the program's own functions, and the ends of functions.
 
 Mirrors check_func_call(), setup_func_entry(), prepare_func_exit(), check_max_stack_depth() (kernel/bpf/verifier.c,
-6.18). Left out: callbacks.
+6.18).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from kernel_model.bpf.verifier import global_funcs, refs, regions, tracing
+from kernel_model.bpf.verifier import callbacks, global_funcs, kinds, refs, regions, tracing
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.errors import Reject
 from kernel_model.bpf.verifier.state import MAX_CALL_FRAMES, Frame
@@ -72,20 +72,25 @@ def return_to_caller(env: Env) -> None:
     state = env.cur
     callee, caller = state.frames[state.curframe], state.frames[state.curframe - 1]
     result = callee.regs[0]  # may be unset: clang drops the value of a function whose result it knows
+    in_callback = callee.in_callback
     if result.type == R.PTR_TO_STACK:
         env.inval("cannot return stack pointer to the caller")
     env.liveness.update()
+    if in_callback:
+        callbacks.check_result(env, result, callee)
+    else:
+        caller.regs[0] = result.copy()
+    env.insn_idx = callee.callsite if in_callback else callee.callsite + 1
     if env.log1:
         env.verbose("returning from callee:\n")
         env.print_state(state, callee.frameno)
-    caller.regs[0] = result.copy()
-    env.insn_idx = callee.callsite + 1
+        env.verbose(f"to caller at {env.insn_idx}:\n")
+        env.print_state(state, caller.frameno)
     state.frames.pop()
     state.curframe -= 1
     env.liveness.reset_callchain()
-    if env.log1:
-        env.verbose(f"to caller at {env.insn_idx}:\n")
-        env.print_state(state, caller.frameno)
+    if in_callback:
+        callbacks.widen(env)
 
 
 def check_exit(env: Env) -> bool:
@@ -108,7 +113,7 @@ def check_max_stack_depth(env: Env) -> None:
     for number, sub in enumerate(env.subprogs):
         callees[number] = [
             env.find_subprog(i + env.insns[i].imm + 1) for i in range(sub.start, sub.end)
-            if env.insns[i].code == 0x85 and env.insns[i].src == 1
+            if kinds.is_pseudo_call(env.insns[i]) or kinds.is_pseudo_func(env.insns[i])
         ]
 
     def walk(number: int, depth: int, frames: tuple[int, ...]) -> None:

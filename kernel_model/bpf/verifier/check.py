@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 
 from arch import bpf_isa as isa
 from kernel_model.bpf.program import MapType
-from kernel_model.bpf.verifier import alu, calls, global_funcs, helpers, jumps, kfuncs, kinds, mem, prune, regions
+from kernel_model.bpf.verifier import (
+    alu,
+    callbacks,
+    calls,
+    global_funcs,
+    helpers,
+    jumps,
+    kfuncs,
+    kinds,
+    mem,
+    prune,
+    regions,
+)
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.env import COMPLEXITY_LIMIT_INSNS, Env
 from kernel_model.bpf.verifier.state import MAIN_FUNC, Frame, State
@@ -214,7 +226,7 @@ def _load_immediate(env: Env, insn: Insn) -> None:
             dst.map = found
             dst.off = second.imm
     elif insn.src == isa.BPF_PSEUDO_FUNC:
-        env.not_modelled("callbacks (a function's address)")
+        callbacks.load_address(env, dst)
     else:
         env.not_modelled(f"ldimm64 of pseudo source {insn.src}")
     env.insn_idx += 1

@@ -135,6 +135,10 @@ class Env:
         """verifier_bug(): an invariant of the verifier itself broke."""
         self.fail(errno.EFAULT, f"verifier bug: {text}")
 
+    def arg_name(self, i: int, before: str = "arg#") -> str:
+        """reg_arg_name(): argument `i` (from 0) in a message; `before` is what older kernels put before its number."""
+        return f"R{i + 1}" if self.profile.args_by_register else f"{before}{i}"
+
     def not_modelled(self, what: str) -> NoReturn:
         """Reject what this verifier does not know yet; the kernel may well accept it."""
         self.fail(errno.EOPNOTSUPP, f"kemu's verifier does not model this yet: {what}")

@@ -192,14 +192,14 @@ def _match(env: Env, i: int, arg: ArgInfo) -> None:
             env.inval(f"R{regno} is not a scalar")
     elif arg.kind is ArgKind.CTX:
         if reg.type != R.PTR_TO_CTX:
-            env.inval(f"arg#{i} expects pointer to ctx")
+            env.inval(f"{env.arg_name(i)} expects pointer to ctx")
     elif arg.kind is ArgKind.ARENA:
         if reg.type not in (R.PTR_TO_ARENA, R.SCALAR_VALUE):
             env.inval(f"R{regno} is not a pointer to arena or scalar.")
     else:
         _memory(env, regno, reg, arg)
         if not arg.maybe_null and reg.maybe_null:
-            env.inval(f"arg#{i} is expected to be non-NULL")
+            env.inval(f"{env.arg_name(i)} is expected to be non-NULL")
 
 
 def _memory(env: Env, regno: int, reg: Reg, arg: ArgInfo) -> None:

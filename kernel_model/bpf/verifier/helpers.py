@@ -1,7 +1,7 @@
 """Calls of helpers: arguments against the prototype, and what comes back.
 
 Mirrors check_helper_call(), check_func_arg(), check_map_func_compatibility() (kernel/bpf/verifier.c, 6.18). Left out:
-callbacks, tail calls, references and every helper that kernel_model.bpf.protos does not list: they are refused.
+tail calls, references and every helper that kernel_model.bpf.protos does not list: they are refused.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from arch.bpf_isa import Insn
 from kernel_model.bpf.disasm import helper_name
 from kernel_model.bpf.program import MapType
 from kernel_model.bpf.protos import PROTOS, Arg, Proto, Ret
-from kernel_model.bpf.verifier import mem, regions
+from kernel_model.bpf.verifier import bounds, callbacks, mem, regions
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.kinds import CallTraits
+from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.types import Kind
 
 if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
 
+_BOUNDED_BY_SIZE = (114, 115)  # bpf_probe_read_{user,kernel}_str(): at most the size, or an error
+_MAX_ERRNO = 4095
+_BTF_TYPES = (R.PTR_TO_BTF_ID, R.PTR_TO_BTF_ID | R.PTR_TRUSTED, R.PTR_TO_BTF_ID | R.MEM_RCU)
 # mem_types of check_reg_type(), and how its message lists them
 _MEM_TYPES = (R.PTR_TO_STACK, R.PTR_TO_PACKET, R.PTR_TO_PACKET_META, R.PTR_TO_MAP_KEY, R.PTR_TO_MAP_VALUE, R.PTR_TO_MEM,
               R.PTR_TO_MEM | R.MEM_RINGBUF, R.PTR_TO_BTF_ID | R.PTR_TRUSTED)
@@ -46,12 +50,19 @@ def check(env: Env) -> None:
         env.inval("cannot call GPL-restricted function from non-GPL compatible program")
     if proto.might_sleep:
         regions.check_helper(env, proto.name, insn.imm)
-    found = None
+    found, callback = None, -1
     for index, arg in enumerate(proto.args):
         found = _argument(env, proto, index + 1, arg, found)
+        if arg is Arg.PTR_TO_FUNC:
+            callback = env.regs[index + 1].subprogno
+    largest = env.regs[2].umax
+    if callback >= 0:
+        callbacks.check_helper(env, insn.imm, callback)
     env.clear_caller_saved(env.cur.frame)
     result = env.regs[0]
     result.mark_unknown()
+    if insn.imm in _BOUNDED_BY_SIZE:
+        _refine_result(env, largest)
     if proto.ret is Ret.PTR_TO_MAP_VALUE_OR_NULL:
         result.mark_known_zero(R.PTR_TO_MAP_VALUE_OR_NULL)
         result.map = found
@@ -64,15 +75,40 @@ def check(env: Env) -> None:
         result.btf, result.btf_id = env.vmlinux, task.id
 
 
+def _refine_result(env: Env, largest: int) -> None:
+    """do_refine_retval_range(): between the errors and `largest`, the size argument's largest value."""
+    result = env.regs[0]
+    result.smin = result.s32min = -_MAX_ERRNO
+    result.smax = result.s32max = largest
+    bounds.sync(result)
+
+
 def _expect(env: Env, regno: int, ok: bool, expected: str) -> None:
     if not ok:
         env.access(f"R{regno} type={R.type_str(env.regs[regno].type)} expected={expected}")
+
+
+def _task(env: Env, regno: int, reg: Reg) -> None:
+    """check_reg_type() of ARG_PTR_TO_BTF_ID where it must be a task."""
+    _expect(env, regno, reg.type in _BTF_TYPES, ", ".join(map(R.type_str, _BTF_TYPES)))
+    given = reg.btf.resolve(reg.btf_id)
+    if reg.btf is not env.vmlinux or given.name != "task_struct" or reg.off:
+        env.access(f"R{regno} is of type {given.name} but task_struct is expected")
 
 
 def _argument(env: Env, proto: Proto, regno: int, arg: Arg, found: object) -> object:
     """check_func_arg(): one argument; gives the map that the call is about."""
     reg = env.reg_read(regno)
     if arg is Arg.ANYTHING:
+        return found
+    if arg is Arg.PTR_TO_FUNC:
+        _expect(env, regno, reg.type == R.PTR_TO_FUNC, "func")
+        return found
+    if arg is Arg.PTR_TO_STACK_OR_NULL:
+        _expect(env, regno, reg.is_null() or reg.type == R.PTR_TO_STACK, "fp")
+        return found
+    if arg is Arg.PTR_TO_TASK:
+        _task(env, regno, reg)
         return found
     if arg is Arg.CONST_MAP_PTR:
         _expect(env, regno, reg.type == R.CONST_PTR_TO_MAP, "map_ptr")

@@ -23,8 +23,8 @@ def process_arg(env: Env, regno: int, save: bool) -> None:
     """process_irq_flag(): argument `regno` points to the flags; `save` is bpf_local_irq_save()."""
     reg, arg = env.regs[regno], regno - 1
     if reg.type != R.PTR_TO_STACK:
-        env.inval(f"arg#{arg} doesn't point to an irq flag on stack")
-    expected = f"{'expected uninitialized' if save else 'expected an initialized'} irq flag as arg#{arg}"
+        env.inval(f"{env.arg_name(arg)} doesn't point to an irq flag on stack")
+    expected = f"{'expected uninitialized' if save else 'expected an initialized'} irq flag as {env.arg_name(arg)}"
     spi, allocated = iters.stack_object(env, reg, 1, "irq_flag", expected)
     frame = env.func(reg)
     if save:

@@ -62,10 +62,10 @@ def process_arg(env: Env, regno: int, flags: int, name: str, size: int) -> IterS
     """process_iter_arg(): argument `regno` is a pointer to `struct bpf_iter_<name>` of `size` bytes."""
     reg, arg = env.regs[regno], regno - 1
     if reg.type != R.PTR_TO_STACK:
-        env.inval(f"arg#{arg} expected pointer to an iterator on stack")
+        env.inval(f"{env.arg_name(arg)} expected pointer to an iterator on stack")
     nr_slots = size // 8
     fresh = "expected uninitialized" if flags & KF_ITER_NEW else "expected an initialized"
-    expected = f"{fresh} iter_{name} as arg #{arg}"
+    expected = f"{fresh} iter_{name} as {env.arg_name(arg, 'arg #')}"
     spi, allocated = stack_object(env, reg, nr_slots, "iter", expected)
     frame = env.func(reg)
     if flags & KF_ITER_NEW:

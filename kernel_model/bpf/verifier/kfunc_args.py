@@ -1,7 +1,8 @@
 """Arguments of kernel functions: are they what the function's types, parameter names and flags ask for.
 
-Mirrors check_kfunc_args(), get_kfunc_ptr_arg_type() and process_kf_arg_ptr_to_btf_id() (kernel/bpf/verifier.c, 6.18).
-Leaves out dynptrs, graph nodes, locks, work queues, callbacks and reg2btf_ids (sockets).
+Mirrors check_kfunc_args(), get_kfunc_ptr_arg_type() and process_kf_arg_ptr_to_btf_id() (kernel/bpf/verifier.c, 6.18,
+and 7.2 where profiles differ: Env.arg_name). Leaves out dynptrs, graph nodes, locks, work queues, callbacks and
+reg2btf_ids (sockets).
 """
 
 from __future__ import annotations
@@ -57,6 +58,13 @@ def check(env: Env, meta: Meta) -> None:
     i = 0
     while i < len(params):
         i += _one(env, meta, i)
+    if meta.flags & KF_RELEASE and not meta.release_regno:
+        env.inval(f"release kernel function {meta.name} expects refcounted PTR_TO_BTF_ID")
+
+
+def _wants_trusted(env: Env, meta: Meta) -> bool:
+    """is_kfunc_trusted_args() || is_kfunc_rcu(); later every function does."""
+    return env.profile.trusted_args_default or bool(meta.flags & (KF_TRUSTED_ARGS | KF_RELEASE | KF_RCU))
 
 
 def _one(env: Env, meta: Meta, i: int) -> int:
@@ -72,9 +80,11 @@ def _one(env: Env, meta: Meta, i: int) -> int:
         return 1
     if meta.btf.resolve(type_id).kind is not Kind.PTR:
         env.inval(f"Unrecognized arg#{i} type {meta.btf.name(type_id)}")
-    trusted = meta.flags & (KF_TRUSTED_ARGS | KF_RCU)
-    if trusted and (reg.is_null() or reg.maybe_null) and not name.endswith("__nullable"):
-        env.access(f"Possibly NULL pointer passed to trusted arg{i}")
+    if _wants_trusted(env, meta) and (reg.is_null() or reg.maybe_null) and not name.endswith("__nullable"):
+        env.access(f"Possibly NULL pointer passed to trusted {env.arg_name(i, 'arg')}")
+    if env.profile.args_by_register and meta.flags & KF_RELEASE and i == 0 and not name.endswith("__iter"):
+        if not reg.ref_obj_id and not reg.is_null():
+            env.inval(f"release kfunc {meta.name} expects referenced PTR_TO_BTF_ID passed to {env.arg_name(i)}")
     if reg.ref_obj_id and reg.type != R.PTR_TO_STACK:
         if meta.flags & KF_RELEASE and meta.ref_obj_id:
             env.bug(f"more than one arg with ref_obj_id R{regno} {reg.ref_obj_id} {meta.ref_obj_id}")
@@ -108,7 +118,7 @@ def _pointer(env: Env, meta: Meta, i: int, reg: Reg) -> int:
 
 def _iterator(env: Env, meta: Meta, regno: int, target: BtfType | None) -> None:
     if target is None or target.kind is not Kind.STRUCT or not target.name.startswith(iters.PREFIX):
-        env.inval(f"expected valid iter pointer as arg #{regno - 1}")
+        env.inval(f"expected valid iter pointer as {env.arg_name(regno - 1, 'arg #')}")
     kind = target.name.removeprefix(iters.PREFIX)
     meta.iterator = iters.process_arg(env, regno, meta.flags, kind, target.size)
     if not meta.flags & (KF_ITER_NEW | KF_ITER_DESTROY):
@@ -125,8 +135,9 @@ def _btf_pointer(env: Env, meta: Meta, i: int, reg: Reg, target: BtfType | None)
     """KF_ARG_PTR_TO_BTF_ID."""
     regno = i + 1
     if target is None or target.kind not in _RECORDS:
-        env.inval(f"kernel function {meta.name} args#{i} pointer type {_record_name(target)} is not supported")
-    if meta.flags & (KF_TRUSTED_ARGS | KF_RCU) and not refs.is_trusted(reg):
+        named = env.arg_name(i, "args#")
+        env.inval(f"kernel function {meta.name} {named} pointer type {_record_name(target)} is not supported")
+    if _wants_trusted(env, meta) and not refs.is_trusted(reg):
         if not meta.flags & KF_RCU:
             env.inval(f"R{regno} must be referenced or trusted")
         if not refs.is_rcu(reg):
@@ -135,10 +146,10 @@ def _btf_pointer(env: Env, meta: Meta, i: int, reg: Reg, target: BtfType | None)
         env.not_modelled(f"R{regno}: a kernel pointer with an offset as argument of {meta.name}")
     if reg.type & ~R.BASE_MASK & ~_TRUSTED_MODIFIERS and not refs.is_rcu(reg):
         expected = R.type_str(reg.base | reg.type & _TRUSTED_MODIFIERS)
-        env.inval(f"arg#{i} is {R.type_str(reg.type)} expected {expected} or socket")
+        env.inval(f"{env.arg_name(i)} is {R.type_str(reg.type)} expected {expected} or socket")
     given = reg.btf.resolve(reg.btf_id)
     if given.id != target.id or reg.btf is not meta.btf:
-        env.inval(f"kernel function {meta.name} args#{i} expected pointer to {_record_name(target)} "
+        env.inval(f"kernel function {meta.name} {env.arg_name(i, 'args#')} expected pointer to {_record_name(target)} "
                   f"but R{regno} has a pointer to {_record_name(given)}")
 
 
@@ -170,8 +181,8 @@ def _memory(env: Env, meta: Meta, i: int, target: BtfType | None) -> int:
     void = target is None or target.id == 0
     plain = target is not None and (target.kind in _SCALARS or _scalar_struct(meta.btf, target))
     if not plain and not (sized and void):
-        env.inval(f"arg#{i} pointer type {_record_name(target)} must point to {'void, ' if sized else ''}scalar, "
-                  "or struct with scalar")
+        kinds = "void, scalar" if sized else "scalar"
+        env.inval(f"{env.arg_name(i)} pointer type {_record_name(target)} must point to {kinds}, or struct with scalar")
     if not sized:
         assert target is not None
         mem.check_helper_access(env, regno, meta.btf.size(target.id), False)
@@ -184,7 +195,8 @@ def _memory(env: Env, meta: Meta, i: int, target: BtfType | None) -> int:
         mem.check_mem_size(env, regno, regno + 1)
         mem.check_mem_size(env, regno, regno + 1, True)
     except Reject:
-        env.verbose(f"arg#{i} arg#{i + 1} memory, len pair leads to invalid memory access\n")
+        pair = (" and " if env.profile.args_by_register else " ").join((env.arg_name(i), env.arg_name(i + 1)))
+        env.verbose(f"{pair} memory, len pair leads to invalid memory access\n")
         raise
     return 2
 
@@ -193,7 +205,7 @@ def _const_string(env: Env, i: int, reg: Reg) -> None:
     """KF_ARG_PTR_TO_CONST_STR: check_reg_const_str()."""
     regno = i + 1
     if reg.type != R.PTR_TO_MAP_VALUE:
-        env.inval(f"arg#{i} doesn't point to a const string")
+        env.inval(f"{env.arg_name(i)} doesn't point to a const string")
     if not reg.map.map_flags & _BPF_F_RDONLY_PROG or not getattr(reg.map, "frozen", True):
         env.access(f"R{regno} does not point to a readonly map'")
     if reg.var_off.mask:

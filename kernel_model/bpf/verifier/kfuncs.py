@@ -93,8 +93,6 @@ def _release(env: Env, meta: Meta) -> None:
     if meta.iterator is not None:
         if not iters.release_element(env, iters.slot_reg(env, meta.iterator)):
             env.inval(f"iterator passed to {meta.name} has no acquired reference to release")
-    elif not meta.release_regno:
-        env.inval(f"release kernel function {meta.name} expects refcounted PTR_TO_BTF_ID")
     elif not refs.release(env, env.regs[meta.release_regno].ref_obj_id):
         env.inval(f"kfunc {meta.name}#{meta.btf_id} reference has not been acquired before")
 

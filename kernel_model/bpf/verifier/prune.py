@@ -346,10 +346,17 @@ def _maybe_free(env: Env, state: State) -> None:
 # --- is_state_visited -------------------------------------------------------------------------------------------------
 
 
+def _bucket(env: Env, insn_idx: int, state: State) -> list[State]:
+    """explored_state(): checkpoints are hashed by instruction and call site; others may share the list."""
+    return env.explored.setdefault((insn_idx ^ state.frame.callsite & R.U32_MAX) % len(env.insns), [])
+
+
 def _clean_live_states(env: Env, insn_idx: int, cur: State) -> None:
     """clean_live_states(): forget what nobody reads, in finished states of this place."""
-    for state in env.explored.get(insn_idx, ()):
-        if state.branches or state.cleaned or not _same_callsites(state, cur) or _incomplete(env, state):
+    for state in _bucket(env, insn_idx, cur):
+        if state.insn_idx != insn_idx or state.branches or state.cleaned:
+            continue
+        if not _same_callsites(state, cur) or _incomplete(env, state):
             continue
         state.cleaned = True
         env.liveness.query(state)
@@ -416,7 +423,7 @@ def _compare_unfinished(env: Env, sl: State, cur: State, insn_idx: int) -> tuple
             return _Verdict.LOOP_HIT, True
     if aux.calls_callback:
         if states_equal(env, sl, cur, Exact.RANGE_WITHIN):
-            return _Verdict.LOOP_HIT, True
+            return _Verdict.HIT, True
         return _Verdict.MISS, True
     if (
         _maybe_looping(sl, cur)
@@ -444,10 +451,12 @@ def is_state_visited(env: Env, insn_idx: int) -> bool:
     jumps, insns = env.jmps_processed - env.prev_jmps_processed, env.insn_processed - env.prev_insn_processed
     add_new = forced or (jumps >= 2 and insns >= 8)
     _clean_live_states(env, insn_idx, cur)
-    head = env.explored.setdefault(insn_idx, [])
+    head = _bucket(env, insn_idx, cur)
     states_cnt = 0
     for sl in list(head):
         states_cnt += 1
+        if sl.insn_idx != insn_idx:
+            continue
         if sl.branches:
             verdict, _ = _compare_unfinished(env, sl, cur, insn_idx)
             loop = verdict is _Verdict.LOOP_HIT
@@ -504,7 +513,7 @@ def _checkpoint(env: Env, cur: State, insn_idx: int, head: list[State]) -> None:
 
 def find_prev_entry(env: Env, cur: State | None, insn_idx: int) -> State | None:
     """find_prev_entry(): an unfinished checkpoint of this instruction on the current path."""
-    for sl in env.explored.get(insn_idx, ()):
+    for sl in _bucket(env, insn_idx, env.cur):
         if sl.branches and sl.insn_idx == insn_idx and cur is not None:
             if _same_callsites(sl, cur) and sl.dfs_depth < cur.dfs_depth:
                 return sl

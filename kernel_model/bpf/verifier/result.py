@@ -56,7 +56,7 @@ class InsnAux:
     kfunc: KfuncCall | None = None
     helper_map: int | None = None  # index of the one map that a helper call always gets, else None
     helper_map_poisoned: bool = False
-    loop_callback: int | None = None  # bpf_loop(): subprogram of the callback where it is always the same
+    loop_flags_zero: bool | None = None  # bpf_loop(): its flags were zero on every path so far; None: not reached
     # control flow facts found before the walk
     prune_point: bool = False
     jmp_point: bool = False

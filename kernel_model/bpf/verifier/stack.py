@@ -6,6 +6,7 @@ check_stack_range_initialized() (kernel/bpf/verifier.c, 6.18); accesses at a var
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from arch import bpf_isa as isa
@@ -40,7 +41,9 @@ def check_bounds(env: Env, regno: int, reg: Reg, at: int, size: int, write: bool
     """check_stack_access_within_bounds(): the frame, with room for the access."""
     if not at >= -MAX_BPF_STACK or at + size > 0:
         what = "write to" if write else "read from"
-        env.access(f"invalid {what} stack R{regno} off={at} size={size}")
+        starts_inside = -MAX_BPF_STACK <= at <= -1
+        env.fail(errno.EINVAL if starts_inside else errno.EACCES,
+                 f"invalid {what} stack R{regno} off={at} size={size}")
     return reserve(env, reg, -at)
 
 

@@ -71,6 +71,9 @@ def write(env: Env, regno: int, off: int, size: int, value: int | None) -> None:
             zero_used = True
             continue
         slot.spilled.mark_not_init()
+        for i, kind in enumerate(slot.kinds):
+            if kind == STACK_SPILL and i != at:
+                slot.kinds[i] = STACK_MISC
         if zero and slot.kinds[at] == STACK_ZERO:
             zero_used = True
         else:

@@ -2,8 +2,8 @@
 
     mask bit 1: unknown, and then the value bit is 0        mask bit 0: known, the value bit is the bit
 
-Numbers are unsigned 64 bit. tnum_mul() is the union-based one of Linux 6.18; left out: tnum_step() and the
-alignment helpers that nobody here calls.
+Numbers are unsigned 64 bit. tnum_mul() is the union-based one of Linux 6.18; left out: the alignment
+helpers that nobody here calls.
 """
 
 from __future__ import annotations
@@ -45,6 +45,22 @@ def span(low: int, high: int) -> Tnum:
         return UNKNOWN
     delta = (1 << bits) - 1
     return Tnum(low & ~delta, delta)
+
+
+def step(a: Tnum, beyond: int) -> int:
+    """tnum_step(): the smallest number of `a` above `beyond`; its largest where there is none."""
+    least = beyond + 1
+    if least > a.value | a.mask:
+        return a.value | a.mask
+    if (least & ~a.mask) == a.value:
+        return least
+    for bit in range(64):  # agree with `least` above the bit, have it where `least` does not, be minimal below
+        above = -1 << bit + 1
+        one = 1 << bit
+        if least & one or not (a.value | a.mask) & one or (least & ~a.mask ^ a.value) & above & U64:
+            continue
+        return least & above & U64 | one | a.value & one - 1
+    return a.value
 
 
 def lshift(a: Tnum, shift: int) -> Tnum:

@@ -201,7 +201,7 @@ def test_immediate_loads(guest, value):
     assert guest.call([*ld64(0, value), EXIT]) == value
     first, second = ld64(0, value)
     first.src = b.BPF_PSEUDO_FUNC
-    assert guest.call([first, second, EXIT]) == value
+    assert guest.call([first, second, EXIT], calls={first.imm: value}) == value, "a subprogram, of whatever address"
 
 
 @pytest.mark.parametrize("offset", [0, 8, -8, 1, -256, 255, 256, -257, 4088, 3001, -3000])

@@ -35,6 +35,9 @@ struct bpf_array {
 	char value[] __aligned(8);
 };
 
+/* a function of a program */
+typedef u64 (*bpf_callback_t)(u64, u64, u64, u64, u64);
+
 struct range_tree {
 	void *it_root[2];
 	void *range_size_root[2];

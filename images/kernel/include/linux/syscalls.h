@@ -46,6 +46,9 @@ ssize_t ksys_write(unsigned int fd, const char *buf, size_t count);
 
 long strncpy_from_user(char *dst, const char *src, long count);
 long copy_from_kernel_nofault(void *dst, const void *src, size_t size);
+long strncpy_from_kernel_nofault(char *dst, const void *unsafe_addr, long count);
+long copy_from_user_nofault(void *dst, const void *src, size_t size);
+long strncpy_from_user_nofault(char *dst, const void *unsafe_addr, long count);
 long copy_to_kernel_nofault(void *dst, const void *src, size_t size);
 bool copy_from_kernel_nofault_allowed(const void *unsafe_src, size_t size);
 

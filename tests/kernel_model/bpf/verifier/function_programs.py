@@ -35,11 +35,18 @@ class Call:
         self.number = number
 
 
+class Address:
+    """dst = address of another function of the program, by number; two slots."""
+
+    def __init__(self, dst: int, number: int) -> None:
+        self.dst, self.number = dst, number
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """One function: its body, its linkage, types of result and arguments (keys of the table in `types`), tags."""
 
-    body: list[Insn | Call]
+    body: list[Insn | Call | Address]
     args: tuple[str, ...] = ("int",)
     linkage: int = GLOBAL
     result: str = "int"
@@ -74,18 +81,20 @@ def link(functions: list[Function]) -> tuple[list[Insn], list[int]]:
     starts, at = [], 0
     for function in functions:
         starts.append(at)
-        at += len(function.body)
+        at += sum(2 if isinstance(item, Address) else 1 for item in function.body)
     insns = []
     for function in functions:
         for item in function.body:
             if isinstance(item, Call):
                 insns.append(Insn(0x85, 0, 1, 0, starts[item.number] - len(insns) - 1))
+            elif isinstance(item, Address):
+                insns += [Insn(0x18, item.dst, 4, 0, starts[item.number] - len(insns) - 1), Insn(0)]
             else:
                 insns.append(item.copy())
     return insns, starts
 
 
-def main(*body: Insn | Call, args: tuple[str, ...] = ("void *",)) -> Function:
+def main(*body: Insn | Call | Address, args: tuple[str, ...] = ("void *",)) -> Function:
     """The program."""
     return Function([*body, mov(0, 0), EXIT], args)
 
@@ -98,6 +107,29 @@ def stack(dst: int, off: int) -> list[Insn | Call]:
 LOAD = Insn(0x61, 0, 1, 0)
 TWICE: list[Insn | Call] = [copy(0, 1), Insn(0x0F, 0, 1), EXIT]
 SLEEP: list[Insn | Call] = [*stack(1, -8), mov(2, 8), mov(3, 0), helper(148), EXIT]
+
+LOOP, FIND_VMA, CURRENT_TASK = helper(181), helper(180), helper(158)
+JUST_STOP = Function([mov(0, 1), EXIT], ("long", "void *"), STATIC)
+JUST_GO_ON = Function([mov(0, 0), EXIT], ("long", "void *"), STATIC)
+# ++*ctx; go on
+COUNT = Function([Insn(0x79, 3, 2, 0), Insn(0x07, 3, 0, 0, 1), Insn(0x7B, 2, 3, 0), mov(0, 0), EXIT],
+                 ("long", "long *"), STATIC)
+
+
+def loop(rounds: int | Insn, callback: int = 1, ctx: list[Insn | Call] | None = None, flags: int = 0) -> list:
+    """bpf_loop(rounds, callback, ctx, flags)."""
+    first = [mov(1, rounds)] if isinstance(rounds, int) else [rounds]
+    return [*first, Address(2, callback), *(ctx or [mov(3, 0)]), mov(4, flags), LOOP]
+
+
+def find_vma(callback: int = 1, ctx: list[Insn | Call] | None = None) -> list:
+    """bpf_find_vma(bpf_get_current_task_btf(), 4096, callback, ctx, 0)."""
+    return [CURRENT_TASK, copy(1, 0), mov(2, 4096), Address(3, callback), *(ctx or [mov(4, 0)]), mov(5, 0), FIND_VMA]
+
+
+ZEROED = [Insn(0x7A, 10, 0, -8, 0)]
+ON_STACK, VMA_ON_STACK = stack(3, -8), stack(4, -8)
+VMA_ARGS = ("void *", "void *", "void *")
 
 PROGRAMS: dict[str, list[Function]] = {
     "global": [main(mov(1, 5), Call(1)), Function(TWICE)],
@@ -146,4 +178,51 @@ PROGRAMS: dict[str, list[Function]] = {
     "main_of_ints": [main(args=("int",))],
     "many_arguments": [main(mov(1, 1), mov(2, 2), mov(3, 3), mov(4, 4), mov(5, 5), Call(1)),
                        Function([copy(0, 5), EXIT], ("int", "long", "int", "long", "int"))],
+    "loop_stops": [main(*loop(10)), JUST_STOP],
+    "loop_goes_on": [main(*loop(3)), JUST_GO_ON],
+    "loop_never": [main(*loop(0)), JUST_GO_ON],
+    "loop_counts": [main(*ZEROED, *loop(3, ctx=ON_STACK), Insn(0x79, 1, 10, -8), Insn(0x25, 1, 0, 1, 3)), COUNT],
+    "loop_counts_far": [main(*ZEROED, *loop(1 << 20, ctx=ON_STACK), Insn(0x79, 1, 10, -8)), COUNT],
+    "loop_index_is_unknown": [main(*loop(4)), Function([copy(0, 1), EXIT], ("long", "void *"), STATIC)],
+    "loop_index_checked": [main(*loop(4)), Function([Insn(0x25, 1, 0, 1, 0), mov(1, 1), copy(0, 1), EXIT],
+                                                    ("long", "void *"), STATIC)],
+    "loop_no_result": [main(*loop(4)), Function([Insn(0x15, 1, 0, 1, 0), mov(0, 0), EXIT], ("long", "void *"), STATIC)],
+    "loop_result_two": [main(*loop(4)), Function([mov(0, 2), EXIT], ("long", "void *"), STATIC)],
+    "loop_result_a_pointer": [main(*loop(4, ctx=ON_STACK)), Function([copy(0, 2), EXIT], ("long", "long *"), STATIC)],
+    "loop_rounds_unknown": [Function([Insn(0x61, 1, 1, 0), *loop(copy(1, 1)), mov(0, 0), EXIT], ("void *",)), COUNT],
+    "loop_flags": [main(*loop(4, flags=1)), JUST_GO_ON],
+    "loop_result_used": [main(*loop(4), Insn(0x25, 0, 0, 1, 4), Insn(0x07, 0, 0, 0, 1)), JUST_GO_ON],
+    "loop_global": [main(*loop(4)), Function([mov(0, 0), EXIT], ("long", "void *"))],
+    "loop_number_for_callback": [main(mov(1, 4), mov(2, 0), mov(3, 0), mov(4, 0), LOOP)],
+    "loop_context_a_number": [main(*loop(4, ctx=[mov(3, 8)])), JUST_GO_ON],
+    "loop_nested": [main(*ZEROED, *loop(3, 1, ON_STACK)),
+                    Function([copy(6, 2), *loop(2, 2, [copy(3, 6)]), mov(0, 0), EXIT], ("long", "long *"), STATIC),
+                    COUNT],
+    "loop_writes_uninitialised": [main(*loop(3, ctx=ON_STACK), Insn(0x79, 1, 10, -8)),
+                                  Function([Insn(0x7A, 2, 0, 0, 7), mov(0, 0), EXIT], ("long", "long *"), STATIC)],
+    "loop_branches": [main(*ZEROED, *loop(100, ctx=ON_STACK), Insn(0x79, 1, 10, -8), Insn(0x25, 1, 0, 0, 7)),
+                      Function([Insn(0x79, 3, 2, 0), Insn(0x15, 3, 0, 3, 5), Insn(0x07, 3, 0, 0, 1),
+                                Insn(0x7B, 2, 3, 0), mov(0, 0), Insn(0x55, 3, 0, 1, 4), mov(0, 1), EXIT],
+                               ("long", "long *"), STATIC)],
+    "loop_precise_outside": [main(*ZEROED, mov(6, 0), *loop(3, ctx=ON_STACK), Insn(0x0F, 6, 6), copy(1, 10),
+                                  Insn(0x1F, 1, 6), Insn(0x7A, 1, 0, -16, 1)), COUNT],
+    "loop_sleeps": [main(*loop(3)), Function([*SLEEP[:-1], mov(0, 0), EXIT], ("long", "void *"), STATIC)],
+    "loop_called_twice": [main(*ZEROED, *loop(2, ctx=ON_STACK), *loop(5, 2)), COUNT, JUST_STOP],
+    "find_vma": [main(*find_vma()), Function([mov(0, 0), EXIT], VMA_ARGS, STATIC)],
+    "find_vma_reads": [main(*ZEROED, *find_vma(ctx=VMA_ON_STACK), Insn(0x79, 1, 10, -8)),
+                       Function([Insn(0x79, 1, 2, 0), Insn(0x7B, 3, 1, 0), mov(0, 0), EXIT], VMA_ARGS, STATIC)],
+    "find_vma_writes": [main(*find_vma()), Function([Insn(0x7A, 2, 0, 0, 1), mov(0, 0), EXIT], VMA_ARGS, STATIC)],
+    "find_vma_writes_task": [main(*find_vma()), Function([Insn(0x7A, 1, 0, 0, 1), mov(0, 0), EXIT], VMA_ARGS, STATIC)],
+    "find_vma_result": [main(*find_vma()), Function([mov(0, 2), EXIT], VMA_ARGS, STATIC)],
+    "find_vma_of_a_number": [main(mov(1, 0), mov(2, 0), Address(3, 1), mov(4, 0), mov(5, 0), FIND_VMA), JUST_GO_ON],
+    "find_vma_in_loop": [main(*loop(2)), Function([*find_vma(2), mov(0, 0), EXIT], ("long", "void *"), STATIC),
+                         Function([mov(0, 1), EXIT], VMA_ARGS, STATIC)],
+    "copy_from_user_task": [main(CURRENT_TASK, copy(4, 0), *stack(1, -8), mov(2, 8), mov(3, 0), mov(5, 0), helper(191),
+                                 Insn(0x79, 1, 10, -8))],
+    "copy_from_user_task_flags": [main(CURRENT_TASK, copy(4, 0), *stack(1, -8), mov(2, 16), mov(3, 0), mov(5, 1),
+                                       helper(191))],
+    "copy_from_user_task_of_a_number": [main(*stack(1, -8), mov(2, 8), mov(3, 0), mov(4, 0), mov(5, 0), helper(191))],
+    "copy_from_user_task_of_context": [main(copy(4, 1), *stack(1, -8), mov(2, 8), mov(3, 0), mov(5, 0), helper(191))],
+    "probe_reads": [main(*(insn for number in (112, 113, 114, 115)
+                           for insn in (*stack(1, -8), mov(2, 8), mov(3, 0), helper(number))))],
 }

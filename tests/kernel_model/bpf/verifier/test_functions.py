@@ -102,6 +102,14 @@ def test_a_global_function_that_sleeps_in_a_program_that_may_not() -> None:
         sleeping([], []), "v6.18", kind=ProgType.RAW_TRACEPOINT)[1]
 
 
+def test_messages_name_arguments_by_register_since_they_may_lie_on_the_stack() -> None:
+    names = {"v6.18": "arg#0", "v7.1": "arg#0", "v7.2": "R1"}
+    assert all(f"{name} expects pointer to ctx\n" in ours(programs.PROGRAMS["context_of_a_number"], profile)[1]
+               for profile, name in names.items())
+    # what a prototype itself is reproached with keeps its argument's number
+    assert "arg#0 has unsupported set of tags\n" in ours(programs.PROGRAMS["unknown_tag"], "v7.2")[1]
+
+
 def test_only_the_last_line_is_left_of_a_program_that_is_accepted() -> None:
     """At level 1 each function's own paths are cut off; what is said of the function stays."""
     log = ours(programs.PROGRAMS["global"], level=1)[1]

@@ -64,6 +64,7 @@ def stack(dst, off):
     return [copy(dst, 10), Insn(b.BPF_ALU64 | b.BPF_ADD, dst, 0, 0, off)]
 
 
+NAMES_OF_THE_FIRST = {"v6.18": "arg#0", "v7.0": "arg#0", "v7.1": "arg#0", "v7.2": "R1"}
 DONE = [mov(0, 0), EXIT]
 
 
@@ -175,16 +176,17 @@ def test_an_iterator_loop_converges(check):
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [
-        (["next"], "expected an initialized iter_num as arg #0"),
-        (["destroy"], "expected an initialized iter_num as arg #0"),
-        (["new", "new"], "expected uninitialized iter_num as arg #0"),
-        (["new", "destroy", "destroy"], "expected an initialized iter_num as arg #0"),
+        (["next"], "expected an initialized iter_num as {}"),
+        (["destroy"], "expected an initialized iter_num as {}"),
+        (["new", "new"], "expected uninitialized iter_num as {}"),
+        (["new", "destroy", "destroy"], "expected an initialized iter_num as {}"),
         (["new"], "BPF_EXIT instruction in main prog would lead to reference leak"),
     ],
 )
 def test_the_life_of_an_iterator(check, steps, reason):
     insns = [insn for step in steps for insn in (new(check) if step == "new" else on_iter(check, step))]
-    refused(check, [*insns, *DONE], reason)
+    for profile, name in NAMES_OF_THE_FIRST.items():
+        refused(check, [*insns, *DONE], reason.format(name.replace("arg#", "arg #")), profile=profile)
 
 
 def test_a_leak_names_its_reference(check):
@@ -196,9 +198,41 @@ def test_a_leak_names_its_reference(check):
 def test_iterators_live_on_the_stack_at_a_known_slot(check):
     call = check.kfunc("bpf_iter_num_new")
     bounds = [mov(2, 0), mov(3, 1)]
-    refused(check, [*load_map(1, 1), *bounds, call, *DONE], "arg#0 expected pointer to an iterator on stack")
-    refused(check, [*stack(1, -12), *bounds, call, *DONE], "cannot pass in iter at an offset=-12\n"
-            "expected uninitialized iter_num as arg #0")
+    for profile, name in NAMES_OF_THE_FIRST.items():
+        refused(check, [*load_map(1, 1), *bounds, call, *DONE], f"{name} expected pointer to an iterator on stack",
+                profile=profile)
+        refused(check, [*stack(1, -12), *bounds, call, *DONE], "cannot pass in iter at an offset=-12\n"
+                f"expected uninitialized iter_num as {name.replace('arg#', 'arg #')}", profile=profile)
+
+
+@pytest.mark.parametrize(("profile", "name"), NAMES_OF_THE_FIRST.items())
+def test_what_messages_call_the_first_argument(check, profile, name):
+    read = lambda kfunc, *insns: (check, [*insns, check.kfunc(kfunc), *DONE])  # noqa: E731
+    refused(*read("bpf_local_irq_save", *load_map(1, 1)), f"{name} doesn't point to an irq flag on stack",
+            profile=profile)
+    refused(*read("bpf_local_irq_restore", *stack(1, -8)), f"expected an initialized irq flag as {name}",
+            profile=profile)
+    sized = [*stack(1, -8), mov(2, 16), mov(3, 0), mov(4, 0)]
+    with pytest.raises(VerifierRejected) as caught:
+        check([*sized, check.kfunc("bpf_copy_from_user_str"), *DONE], profile=profile)
+    pair = "R1 and R2" if name == "R1" else "arg#0 arg#1"
+    assert caught.value.log.splitlines()[-2].endswith(f"{pair} memory, len pair leads to invalid memory access")
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"),
+    [
+        ("v6.18", "arg#0 expected pointer to an iterator on stack"),
+        ("v7.0", "Possibly NULL pointer passed to trusted arg0"),
+        ("v7.1", "Possibly NULL pointer passed to trusted arg0"),
+        ("v7.2", "Possibly NULL pointer passed to trusted R1"),
+    ],
+)
+def test_null_is_refused_at_once_since_every_argument_must_be_trusted(check, profile, reason):
+    call = check.kfunc("bpf_iter_num_next")
+    with pytest.raises(VerifierRejected) as caught:
+        check([mov(1, 0), call, *DONE], profile=profile)
+    assert caught.value.reason == reason
 
 
 def test_the_end_of_the_iteration_is_walked_too(check):
