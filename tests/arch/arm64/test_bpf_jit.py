@@ -200,8 +200,9 @@ def test_loops_and_long_jumps(guest):
 def test_immediate_loads(guest, value):
     assert guest.call([*ld64(0, value), EXIT]) == value
     first, second = ld64(0, value)
-    first.src = b.BPF_PSEUDO_FUNC
-    assert guest.call([first, second, EXIT]) == value
+    first.src = b.BPF_PSEUDO_FUNC  # a function's address, which the caller knows by the instruction
+    assert guest.call([first, second, EXIT], calls={first.imm: value}) == value
+    assert guest.call([first, second, EXIT], calls={first.imm: value ^ 0xFF00}) == value ^ 0xFF00
 
 
 @pytest.mark.parametrize("offset", [0, 8, -8, 1, -256, 255, 256, -257, 4088, 3001, -3000])
