@@ -218,6 +218,15 @@ def test_calls_pass_and_return():
     assert run(program, helper=bytes.fromhex("488d0437c3")) == 42  # lea rax, [rdi+rsi]
 
 
+@pytest.mark.parametrize("address", [0xFFFF_FFFF_C000_1000, 0x1234_5678_9ABC])
+def test_the_address_of_a_function(address):
+    first, second = mov(0, 77)
+    first.src = bpf.BPF_PSEUDO_FUNC
+    asked = []
+    assert run([first, second, EXIT], call_target=lambda at, insn: asked.append((at, insn.imm)) or address) == address
+    assert set(asked) == {(0, 77)}
+
+
 @pytest.mark.parametrize("size, bits", [(bpf.BPF_W, 32), (bpf.BPF_DW, 64)])
 def test_atomics(size, bits):
     mask, old, arg = (1 << bits) - 1, 0xF0F0F0F0F0F0F0F0, 0x1234567812345678
