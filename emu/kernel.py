@@ -284,6 +284,10 @@ class Kernel:
         self.attachments = Attachments(self, self.jit_window)
         return self.bpf.subsystems()
 
+    def redirected_file(self) -> int:
+        """struct file of the module or /proc file that descriptor 1 of programs is; 0 where it is none."""
+        return self._golden.file
+
     @property
     def jit_window(self) -> tuple[int, int]:
         """Kernel addresses that BPF text may have: the modules' area behind the modules of the image."""
