@@ -39,6 +39,16 @@ __attribute__((noreturn)) void _start(void)
 	note(sum(buf, 200));
 	note(pread(FD, buf, PAGE, size - 10));
 	note(syscall3(__NR_lseek, FD, 0, 1));
+	/* the kernel itself faults on it, while it holds another file */
+	at = map(FD, PROT_READ, MAP_PRIVATE, pages, 0);
+	if (!error(at)) {
+		long copy = syscall3(__NR_memfd_create, (long)"copy", 0, 0);
+
+		note(pwrite(copy, (volatile unsigned char *)at + 5, pages * PAGE, 0));
+		note(pread(copy, buf, PAGE, PAGE));
+		note(sum(buf, PAGE));
+		note(syscall3(__NR_close, copy, 0, 0) | munmap((volatile unsigned char *)at, pages));
+	}
 	for (unsigned int i = 0; i < sizeof(prots) / sizeof(prots[0]); i++) {
 		at = map(FD, prots[i], MAP_PRIVATE, pages, 0);
 		note(error(at));

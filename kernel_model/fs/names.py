@@ -7,11 +7,13 @@ and fs/ext2 do.
 
 from __future__ import annotations
 
-from kernel_model.errors import KemuError
+from arch.interface import PAGE_SIZE
+from kernel_model.errors import KemuError, KernelErrno
 from kernel_model.fs.file import FMODE_ATOMIC_POS, FMODE_READ, FMODE_WRITE, File, FileSystem, Inode
 from kernel_model.fs.files import OpenFiles
 from kernel_model.mm.filemap import EXT2
 from kernel_model.mm.init_mm import InitMm
+from kernel_model.mm.mmap import MAP_PRIVATE, PROT_READ, do_mmap
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.sched.task import Task
 
@@ -54,14 +56,35 @@ class Names:
         self[name].iput()
         del self._inodes[name]
 
+    def _open(self, name: str, mode: str) -> File:
+        if mode not in _MODES:
+            raise KemuError(f"open {name!r}: mode {mode!r} is none of {', '.join(_MODES)}")
+        return File(self[name], name, _MODES[mode] | FMODE_ATOMIC_POS)
+
+    def map(
+        self, task: Task, name: str, prot: int = PROT_READ, flags: int = MAP_PRIVATE, *, mode: str = "r+",
+        addr: int = 0, length: int = 0, pgoff: int = 0,
+    ) -> int:
+        """Map `length` bytes (0: up to the end) of the file from page `pgoff` on into a process that does not run yet;
+        the address. KernelErrno is what mmap(2) would give, KemuError as with open()."""
+        if task.mm is None:
+            raise KemuError(f"map {name!r}: task {task.comm}/{task.pid} has no memory of its own")
+        file = self._open(name, mode)
+        try:
+            length = length or max(file.f_inode.i_size - pgoff * PAGE_SIZE, 0)
+            where = do_mmap(task.mm, addr, length, prot, flags, file, pgoff)
+        finally:
+            file.fput()
+        if where < 0:
+            raise KernelErrno(-where, f"mmap of file {name!r}")
+        return where
+
     def open(self, task: Task, name: str, mode: str = "r+") -> int:
         """A descriptor of `task` for the file: `mode` "r", "w" or "r+". KemuError for another mode or name, and where
         the task has no room for a descriptor."""
-        if mode not in _MODES:
-            raise KemuError(f"open {name!r}: mode {mode!r} is none of {', '.join(_MODES)}")
         if task.files is None:
             raise KemuError(f"open {name!r}: task {task.comm}/{task.pid} has no descriptors")
-        file = File(self[name], name, _MODES[mode] | FMODE_ATOMIC_POS)
+        file = self._open(name, mode)
         fd = task.files.install(file)
         if fd < 0:
             file.fput()

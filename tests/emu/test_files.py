@@ -17,10 +17,12 @@ import pytest
 import emu
 import images
 from emu.explore.oracles import RandomWalk
-from kernel_model.errors import KemuError, NotModelledError
+from kernel_model.errors import KemuError, KernelErrno, NotModelledError
 from kernel_model.fs.syscalls import FileSyscalls
 from kernel_model.kcall import kcall
 from kernel_model.mm.filemap import EXT2
+from kernel_model.mm.mm_types import FaultFlag, VmFault
+from kernel_model.mm.mmap import MAP_SHARED, PROT_WRITE
 from kernel_model.mm.shmem import SHMEM
 from kernel_model.mm.signals import BUS_ADRERR, SIGBUS, SigInfo
 
@@ -137,6 +139,66 @@ def test_behind_the_end_is_sigbus_at_that_address(kernel, beyond):
     at = int.from_bytes(result.values["beyond_at"], "little")
     assert at % 4096 == 123 and result.signal == SigInfo(SIGBUS, BUS_ADRERR, at) and result.exit_code is None
     assert resources(kernel) == held
+
+
+def watch_faults(kernel, monkeypatch, name):
+    """(flags, result) of each fault in VMAs of file `name`, in a list that fills."""
+    seen = []
+    real = kernel.faults.fault_steps
+
+    def fault_steps(vma, address, flags):
+        ret = yield from real(vma, address, flags)
+        if vma.name == name:
+            seen.append((flags & (FaultFlag.USER | FaultFlag.VMA_LOCK | FaultFlag.TRIED), ret))
+        return ret
+
+    monkeypatch.setattr(kernel.faults, "fault_steps", fault_steps)
+    return seen
+
+
+@pytest.mark.parametrize("fs", [EXT2, SHMEM], ids=lambda fs: fs.name)
+def test_a_fault_gives_up_the_lock_of_the_vma_to_read_from_the_store(kernel, monkeypatch, fs):
+    """do_fault() is good enough with the VMA's lock; filemap_fault() comes again with mmap_lock."""
+    seen = watch_faults(kernel, monkeypatch, "data")
+    kernel.files.create("data", CONTENTS, fs)
+    started = kernel.exec("touch")
+    at = kernel.files.map(started[0], "data", pgoff=1)
+    result = kernel.run_user("touch", {"address": at + 8}, read={"value": 8}, started=started)
+    assert (result.exit_code, result.values["value"]) == (0, CONTENTS[4104:4112])
+    locked = FaultFlag.USER | FaultFlag.VMA_LOCK
+    again = [(FaultFlag.USER | FaultFlag.TRIED, VmFault.NOPAGE)]
+    wanted = [(locked, VmFault.MAJOR | VmFault.RETRY), *again] if fs is EXT2 else [(locked, VmFault.NOPAGE)]
+    assert seen == wanted
+    kernel.files.unlink("data")
+
+
+def test_the_kernel_itself_reads_a_mapped_file(kernel, monkeypatch):
+    """copy_from_user() never has a VMA's lock, and gives up mmap_lock."""
+    seen = watch_faults(kernel, monkeypatch, "data")
+    kernel.files.create("data", CONTENTS)
+    started = kernel.exec("openfile")
+    kernel.files.open(started[0], "data", "r")
+    kernel.run_user("openfile", started=started)
+    kernel.files.unlink("data")
+    mode = [fault for fault in seen if not fault[0] & FaultFlag.USER]
+    assert mode[:4] == [
+        (FaultFlag.NONE, VmFault.NOPAGE), (FaultFlag.NONE, VmFault.MAJOR | VmFault.RETRY),
+        (FaultFlag.TRIED, VmFault.NOPAGE), (FaultFlag.NONE, VmFault.SIGBUS),
+    ]
+    assert any(ret == VmFault.SIGBUS and flags == FaultFlag.USER | FaultFlag.VMA_LOCK for flags, ret in seen)
+
+
+def test_mapping_from_outside_says_what_is_wrong(kernel):
+    task, _ = kernel.exec("touch")
+    kernel.files.create("data", CONTENTS)
+    with pytest.raises(KernelErrno, match="mmap of file 'data'") as caught:
+        kernel.files.map(task, "data", PROT_WRITE, MAP_SHARED, mode="r")
+    assert caught.value.errno == 13
+    with pytest.raises(KernelErrno) as caught:
+        kernel.files.map(task, "data", pgoff=3)
+    assert caught.value.errno == 22, "nothing to map"
+    kernel.processes.reap(task)
+    kernel.files.unlink("data")
 
 
 @pytest.mark.parametrize("seed", range(16))
