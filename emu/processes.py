@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from emu.runner import Runner
 from emu.smp import Smp
 from kernel_model.errors import KemuError
+from kernel_model.fs.files import FilesStruct, OpenFiles
+from kernel_model.fs.syscalls import FileSyscalls
 from kernel_model.image import Image
 from kernel_model.mm.mm_types import VM_EXEC
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, setup_stack
@@ -58,6 +60,8 @@ class Processes:
         machine = kernel.machine
         self._here: list[Task | None] = [None] * len(machine.cpus)  # `current` of each CPU
         self.sched = Scheduler(self.tasks, kernel.clock, self.current, len(machine.cpus))
+        self.sched.on_exit.append(Task.exit_files)
+        self.open_files = OpenFiles()
         self.idle: list[Task] = []
         self.runner = Runner(machine, self.sched, self.switch, self.current,
                              lambda cpu: self.switch(cpu, self.idle[cpu]), lambda cpu: self.smp.unlazy(cpu))
@@ -84,7 +88,9 @@ class Processes:
             self.smp,
             Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt),
             Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
-            MmSyscalls(self.current),
+            MmSyscalls(self.current, self.open_files),
+            FileSyscalls(self.current, self.open_files, kernel.init_mm, kernel.objects, kernel.space,
+                         kernel.redirected_file),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]
 
@@ -114,7 +120,9 @@ class Processes:
         setup_stack(mm)
         self._bind_locks(mm)
         kernel.lockdep.saw_exec(mm.addr)
-        return self.tasks.create(comm or program, mm, pid)
+        task = self.tasks.create(comm or program, mm, pid)
+        task.files = FilesStruct()
+        return task
 
     def _adopt(self, mm: MmStruct) -> None:
         """An address space that fork() made: guest text can find it and waits for its locks."""

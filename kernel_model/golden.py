@@ -21,7 +21,7 @@ _PAGE = 4096
 
 
 class Golden:
-    """kcalls of the modules; `file` is the guest address of the struct file that descriptor 1 of every task opens."""
+    """kcalls of the modules; `file` is the guest address of the struct file that descriptor 1 of programs opens."""
 
     def __init__(
         self, space: KernelSpace, console: Console, vmalloc: Vmalloc, slab: Slab, user: Callable[[], UserSpace | None],
@@ -36,11 +36,6 @@ class Golden:
         self.file = file
         self._direct_hole = direct_hole
         self._hole = 0
-
-    @kcall
-    def fget(self, fd: int) -> int:
-        """struct file *fget(unsigned int fd): 1, the shell's redirected output, is what the kernel was told."""
-        return self.file if fd == 1 else 0
 
     @kcall
     def golden_address(self, what: int) -> int:

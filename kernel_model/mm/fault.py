@@ -2,17 +2,20 @@
 
 Mirrors mm/memory.c (Linux 6.18): handle_mm_fault, __handle_mm_fault, do_anonymous_page, do_fault, do_wp_page, and
 lock_mm_and_find_vma and expand_stack of mm/mmap.c without their locks. Leaves out: swap, huge pages, NUMA balancing,
-page_mkwrite, fault-around, memory cgroups, userfaultfd.
+page_mkwrite, memory cgroups, userfaultfd.
 """
 
 from __future__ import annotations
 
 from arch.interface import PAGE_SHIFT, PAGE_SIZE, Prot
+from kernel_model.fs.file import File
+from kernel_model.mm.filemap import filemap_map_pages
 from kernel_model.mm.mm_types import (
     VM_ACCESS_FLAGS,
     VM_EXEC,
     VM_FAULT_ERROR,
     VM_GROWSDOWN,
+    VM_MAYSHARE,
     VM_MAYWRITE,
     VM_READ,
     VM_SHARED,
@@ -24,11 +27,12 @@ from kernel_model.mm.mm_types import (
 )
 from kernel_model.mm.mmap import STACK_GUARD_GAP
 from kernel_model.mm.page_alloc import OutOfMemoryError
-from kernel_model.mm.vma import AnonVma, MmStruct, VmArea
+from kernel_model.mm.vma import AnonVma, MmStruct, VmArea, vm_page_prot
 from kernel_model.mm.vma_change import reusable_anon_vma
 from kernel_model.sched.requests import GuestCall, Sleeping
 
 _STACK_LIMIT = 8 << 20  # RLIMIT_STACK
+_FAULT_AROUND_PAGES, _PTRS_PER_PTE = 16, 512  # fault_around_bytes is 64 KiB
 _MAPPING_FLAGS = VmFault.NOPAGE | VmFault.RETRY | VmFault.DONE_COW
 
 
@@ -140,7 +144,7 @@ class FaultHandler:
     def _map(vma: VmArea, address: int, pfn: int, *, write: bool) -> None:
         """Install `pfn`, whose reference the mapping takes over."""
         mm = vma.vm_mm
-        prot = vm_get_page_prot(vma.vm_flags)
+        prot = vm_page_prot(vma)
         if write and vma.vm_flags & VM_WRITE:  # maybe_mkwrite()
             prot |= Prot.WRITE
         mm.tree.set_pte(address, mm.init_mm.pgtable.mk_leaf(pfn << PAGE_SHIFT, prot))
@@ -158,9 +162,12 @@ class FaultHandler:
         pgtable = mm.init_mm.pgtable
         old = pgtable.pa(entry) >> PAGE_SHIFT
         special = pgtable.special(entry)
-        if vma.vm_flags & VM_SHARED or (not special and mm.exclusive(vma, old)):
+        shared = vma.vm_flags & (VM_SHARED | VM_MAYSHARE)
+        if shared or (not special and mm.exclusive(vma, old)):
             prot = vm_get_page_prot(vma.vm_flags) | Prot.WRITE
             mm.tree.set_pte(vmf.address, pgtable.mk_leaf(old << PAGE_SHIFT, prot))
+            if shared:
+                self._fault_dirty_shared_page(vmf)
             return VmFault.NONE
         if ret := (yield from self._anon_prepare(vmf)):
             return ret
@@ -176,11 +183,15 @@ class FaultHandler:
     # -- memory that vm_ops provide ----------------------------------------------------------------------------------
 
     def _do_fault(self, vmf: VmFaultInfo) -> Sleeping:
+        """do_read_fault(), do_cow_fault(), do_shared_fault()."""
         vma, mm = vmf.vma, vmf.vma.vm_mm
         assert vma.vm_ops is not None
+        write = bool(vmf.flags & FaultFlag.WRITE)
+        cow = write and not vma.vm_flags & VM_SHARED
+        if not write and vma.vm_ops.has_map_pages and (ret := self._do_fault_around(vmf)):
+            return ret
         if vmf.flags & FaultFlag.VMA_LOCK and not vma.vm_ops.has_map_pages:
             return VmFault.RETRY  # vmf_can_call_fault(): ->fault may need mmap_lock
-        cow = bool(vmf.flags & FaultFlag.WRITE) and not vma.vm_flags & VM_SHARED
         if cow and (ret := (yield from self._anon_prepare(vmf))):
             return ret
         ret = vma.vm_ops.fault(vmf)
@@ -188,12 +199,45 @@ class FaultHandler:
             return ret
         if vmf.page is None:
             raise ValueError(f"vm_ops->fault of {vma.name or 'a VMA'} answered {ret!r} without a page")
-        write = bool(vmf.flags & FaultFlag.WRITE)
         pfn = vmf.page
-        if cow:  # do_cow_fault()
-            pfn = self._copy_of(mm, vmf.page)
-            mm.pages.put_page(vmf.page)
-        return ret | self._finish_fault(vmf, pfn, write=write)
+        try:
+            if cow:
+                pfn = self._copy_of(mm, vmf.page)
+                mm.pages.put_page(vmf.page)
+            ret |= self._finish_fault(vmf, pfn, write=write)
+        except OutOfMemoryError:
+            mm.pages.put_page(pfn)
+            raise
+        if write and not cow and not ret & VmFault.NOPAGE:
+            self._fault_dirty_shared_page(vmf)
+        return ret
+
+    def _do_fault_around(self, vmf: VmFaultInfo) -> VmFault:
+        """do_fault_around(): map what is cached near the address, within its 64 KiB, VMA and page table; NOPAGE where
+        that was enough."""
+        vma, mm = vmf.vma, vmf.vma.vm_mm
+        pte_off = vmf.address >> PAGE_SHIFT & (_PTRS_PER_PTE - 1)
+        vma_off = vmf.pgoff - vma.vm_pgoff
+        pages = (vma.vm_end - vma.vm_start) >> PAGE_SHIFT
+        from_pte = max(pte_off & -_FAULT_AROUND_PAGES, pte_off - min(pte_off, vma_off))
+        to_pte = min(from_pte + _FAULT_AROUND_PAGES, _PTRS_PER_PTE, pte_off + pages - vma_off) - 1
+        mm.tree.ensure(vmf.address)  # prealloc_pte: all of them are in one table
+        ret = VmFault.NONE
+        for index, pfn in filemap_map_pages(vmf, vmf.pgoff + from_pte - pte_off, vmf.pgoff + to_pte - pte_off):
+            address = vmf.address + ((index - vmf.pgoff) << PAGE_SHIFT)
+            if mm.tree.pte(address):
+                mm.pages.put_page(pfn)
+                continue
+            self._map(vma, address, pfn, write=False)
+            if address == vmf.address:
+                ret = VmFault.NOPAGE
+        return ret
+
+    @staticmethod
+    def _fault_dirty_shared_page(vmf: VmFaultInfo) -> None:
+        """fault_dirty_shared_page()"""
+        if isinstance(vmf.vma.vm_file, File):
+            vmf.vma.vm_file.f_mapping.mark_dirty(vmf.pgoff)
 
     def _finish_fault(self, vmf: VmFaultInfo, pfn: int, *, write: bool) -> VmFault:
         mm = vmf.vma.vm_mm

@@ -1,7 +1,7 @@
 """mmap() and munmap().
 
 Mirrors mm/mmap.c and mm/vma.c: do_mmap, get_unmapped_area (top down, no randomisation), mmap_region, do_vmi_munmap,
-the stack of fs/exec.c. Leaves out: files on disks, mremap, resource limits, brk, MAP_LOCKED and populating, sealing.
+the stack of fs/exec.c. Leaves out: mremap, resource limits, brk, MAP_LOCKED and populating, sealing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from arch.interface import PAGE_SHIFT, PAGE_SIZE
+from kernel_model.fs.file import FMODE_READ, FMODE_WRITE, MAX_LFS_FILESIZE, File
 from kernel_model.mm.mm_types import (
     VM_ACCOUNT,
     VM_GROWSDOWN,
@@ -21,17 +22,21 @@ from kernel_model.mm.mm_types import (
     VM_SHARED,
     VM_WRITE,
 )
+from kernel_model.mm.shmem import shmem_zero_setup
 from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.mm.vma_change import cut_vma, vma_merge_new_range
 from kernel_model.sched.requests import Sleeping
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
-MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x1, 0x2, 0x10, 0x20
+MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_FIXED, MAP_ANONYMOUS = 0x1, 0x2, 0x3, 0x10, 0x20
 MAP_GROWSDOWN, MAP_NORESERVE, MAP_FIXED_NOREPLACE = 0x100, 0x4000, 0x100000
 _MAP_TYPE = 0xF
+# LEGACY_MAP_MASK of include/linux/mman.h: every flag from MAP_SHARED to MAP_HUGETLB but MAP_FIXED_NOREPLACE, and sizes
+_LEGACY_MAP_MASK = 0x7FFF3 | 21 << 26 | 30 << 26
 _U64 = (1 << 64) - 1
 
 _ENOMEM, _EEXIST, _EINVAL, _EPERM, _EOVERFLOW = 12, 17, 22, 1, 75
+_EACCES, _EOPNOTSUPP = 13, 95
 _MMAP_MIN_ADDR = 0x10000
 STACK_GUARD_GAP = 256 * PAGE_SIZE
 
@@ -72,7 +77,7 @@ def do_mmap(
     length: int,
     prot: int,
     flags: int,
-    file: MappableFile | None = None,
+    file: MappableFile | File | None = None,
     pgoff: int = 0,
     name: str = "",
 ) -> int:
@@ -87,7 +92,7 @@ def mmap_steps(
     length: int,
     prot: int,
     flags: int,
-    file: MappableFile | None = None,
+    file: MappableFile | File | None = None,
     pgoff: int = 0,
     name: str = "",
 ) -> Sleeping:
@@ -109,7 +114,7 @@ def mmap_steps(
         return -_EOVERFLOW
     if mm.map_count > mm.max_map_count:
         return -_ENOMEM
-    if file is None:
+    if file is None or isinstance(file, File):
         where = mm_get_unmapped_area(mm, addr, length, flags)
     else:
         where = file.get_unmapped_area(mm, addr, length, pgoff, flags)
@@ -117,18 +122,40 @@ def mmap_steps(
         return where
     if err := _check_place(mm, where, length, flags):
         return err
-    shared = flags & _MAP_TYPE == MAP_SHARED
-    if not shared and flags & _MAP_TYPE != MAP_PRIVATE or shared and file is None and flags & MAP_GROWSDOWN:
-        return -_EINVAL
-    if file is None and not name:
-        pgoff = 0 if shared else where >> PAGE_SHIFT
-    vma = VmArea(mm, where, where + length, _vm_flags(prot, flags), pgoff, name=name, vm_file=file)
-    if shared and file is None:
-        vma.vm_file = object()  # shmem_zero_setup(): a file of its own
+    vm_flags = _vm_flags(prot, flags)
+    if isinstance(file, File):
+        vm_flags = _file_vm_flags(file, vm_flags, flags, length, pgoff)
+        if vm_flags < 0:
+            return vm_flags
+    else:
+        shared = flags & _MAP_TYPE == MAP_SHARED
+        if not shared and flags & _MAP_TYPE != MAP_PRIVATE or shared and file is None and flags & MAP_GROWSDOWN:
+            return -_EINVAL
+        if file is None and not name:
+            pgoff = 0 if shared else where >> PAGE_SHIFT
+    vma = VmArea(mm, where, where + length, vm_flags, pgoff, name=name, vm_file=file)
     return (yield from _mmap_region(mm, vma, file))
 
 
-def _mmap_region(mm: MmStruct, vma: VmArea, file: MappableFile | None) -> Sleeping:
+def _file_vm_flags(file: File, vm_flags: int, flags: int, length: int, pgoff: int) -> int:
+    """The checks of do_mmap() that a regular file adds: `vm_flags` as the way it was opened allows, or -errno."""
+    if length > MAX_LFS_FILESIZE or pgoff > (MAX_LFS_FILESIZE - length) >> PAGE_SHIFT:  # file_mmap_ok()
+        return -_EOVERFLOW
+    kind = flags & _MAP_TYPE
+    if kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE):
+        return -_EINVAL
+    if kind == MAP_SHARED_VALIDATE and flags & ~_LEGACY_MAP_MASK:
+        return -_EOPNOTSUPP
+    if kind != MAP_PRIVATE and not file.f_mode & FMODE_WRITE:
+        if vm_flags & VM_WRITE:
+            return -_EACCES
+        vm_flags &= ~(VM_MAYWRITE | VM_SHARED)
+    if not file.f_mode & FMODE_READ:
+        return -_EACCES
+    return -_EINVAL if vm_flags & VM_GROWSDOWN else vm_flags
+
+
+def _mmap_region(mm: MmStruct, vma: VmArea, file: MappableFile | File | None) -> Sleeping:
     """mmap_region(): what was there goes, then a neighbour is extended or `vma` becomes part of the mm."""
     if (gathered := (yield from vms_gather_munmap_vmas(mm, vma.vm_start, vma.vm_end))) and isinstance(gathered, int):
         return gathered
@@ -140,9 +167,14 @@ def _mmap_region(mm: MmStruct, vma: VmArea, file: MappableFile | None) -> Sleepi
         return where
     if file is not None and (err := file.mmap(vma)):
         return err
-    mm.alloc_vma(vma)
-    yield from mm.start_write(vma)
-    mm.link_vma(vma)
+    zero = shmem_zero_setup(vma) if file is None and vma.vm_flags & VM_SHARED else None
+    try:
+        mm.alloc_vma(vma)
+        yield from mm.start_write(vma)
+        mm.link_vma(vma)
+    finally:
+        if zero is not None:
+            zero.fput()  # it is the VMA's alone
     return where
 
 
@@ -165,7 +197,7 @@ def calc_vm_prot_bits(prot: int) -> int:
 def _vm_flags(prot: int, flags: int) -> int:
     """calc_vm_prot_bits() and the VM_MAY* defaults of do_mmap()."""
     vm_flags = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | calc_vm_prot_bits(prot)
-    if flags & MAP_SHARED:
+    if flags & MAP_SHARED:  # MAP_SHARED_VALIDATE has the bit too
         vm_flags |= VM_SHARED | VM_MAYSHARE
     if flags & MAP_GROWSDOWN:
         vm_flags |= VM_GROWSDOWN

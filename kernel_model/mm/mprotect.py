@@ -6,7 +6,8 @@ NUMA balancing, huge pages, sealing, accounting of committed memory (only its fl
 
 from __future__ import annotations
 
-from arch.interface import PAGE_SIZE, Prot
+from arch.interface import PAGE_SHIFT, PAGE_SIZE, Prot
+from kernel_model.fs.file import File
 from kernel_model.mm.mm_types import (
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,
@@ -14,10 +15,9 @@ from kernel_model.mm.mm_types import (
     VM_NORESERVE,
     VM_SHARED,
     VM_WRITE,
-    vm_get_page_prot,
 )
 from kernel_model.mm.mmap import PROT_EXEC, PROT_READ, PROT_WRITE, calc_vm_prot_bits
-from kernel_model.mm.vma import MmStruct, VmArea
+from kernel_model.mm.vma import MmStruct, VmArea, vm_page_prot, vma_wants_writenotify
 from kernel_model.mm.vma_change import vma_modify_flags
 from kernel_model.sched.requests import Sleeping
 
@@ -94,11 +94,17 @@ def _mprotect_fixup(mm: MmStruct, vma: VmArea, start: int, end: int, vm_flags: i
     return 0
 
 
+def _dirty(vma: VmArea, address: int) -> bool:
+    assert isinstance(vma.vm_file, File)
+    return vma.vm_pgoff + ((address - vma.vm_start) >> PAGE_SHIFT) in vma.vm_file.f_mapping.dirty
+
+
 def change_protection(mm: MmStruct, vma: VmArea, start: int, end: int) -> None:
     """Give the entries of [start, end) what `vma` allows now. A private page keeps or gets write permission only
-    where nobody else has it (can_change_pte_writable()); translations go where something was taken away."""
+    where nobody else has it, a page of a file that wants to know of writes only where it is dirty already
+    (can_change_pte_writable()); translations go where something was taken away."""
     pgtable = mm.init_mm.pgtable
-    prot = vm_get_page_prot(vma.vm_flags)
+    prot = vm_page_prot(vma)
     tightened = False
     for address, entry in mm.tree.entries(start, end - start):
         pfn = mm.frame(entry)
@@ -110,6 +116,8 @@ def change_protection(mm: MmStruct, vma: VmArea, start: int, end: int) -> None:
         else:
             now = prot
             if vma.vm_flags & VM_WRITE and (pfn is not None and mm.exclusive(vma, pfn)):
+                now |= Prot.WRITE
+            if vma_wants_writenotify(vma) and _dirty(vma, address):
                 now |= Prot.WRITE
             special = pgtable.special(entry)
             new = pgtable.mk_leaf(pgtable.pa(entry), now)

@@ -71,13 +71,35 @@ class GuestObjects:
         view.vm_lock_seq = _UINT_MAX
         self._lock_class(view.vmlock_dep_map, "vma_lock")
 
+    def init_inode(self, inode: int, fs: str) -> None:
+        """inode_init_once() of the inode at `inode`, which is zeroed; each file system has a class of its own."""
+        if self._types is None:
+            return
+        lock = self._types.view("inode", inode).i_rwsem
+        lock.wait_list.next = lock.wait_list.prev = lock.wait_list.address
+        lock.dep_map.key, lock.dep_map.name = self.symbol(f"{fs}_i_mutex_key"), self.symbol("i_mutex_name")
+        lock.dep_map.wait_type_inner = _LD_WAIT_SLEEP
+
+    def init_file(self, file: int) -> None:
+        """init_file() of the file at `file`, which is zeroed."""
+        if self._types is None:
+            return
+        lock = self._types.view("file", file).f_pos_lock
+        lock.wait_list.next = lock.wait_list.prev = lock.wait_list.address
+        self._lock_class(lock.dep_map, "f_pos_lock")
+        lock.dep_map.wait_type_inner = _LD_WAIT_SLEEP
+
+    def symbol(self, name: str) -> int:
+        """Address of the image's `name`; 0 without an image."""
+        return self._symbols.get(name, 0)
+
     def attach_vma(self, vma: int) -> None:
         """vma_mark_attached() of the vm_area_struct at `vma`."""
         if self._types is not None:
             self._types.view("vm_area_struct", vma).vm_refcnt.counter = 1
 
     def _lock_class(self, dep_map: Any, name: str) -> None:
-        dep_map.key, dep_map.name = self._symbols.get(f"{name}_key", 0), self._symbols.get(f"{name}_name", 0)
+        dep_map.key, dep_map.name = self.symbol(f"{name}_key"), self.symbol(f"{name}_name")
 
     def free(self, va: int) -> None:
         """Free an object."""

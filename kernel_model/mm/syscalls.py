@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import count
 
 from kernel_model.errors import NotModelledError
+from kernel_model.fs.files import OpenFiles
 from kernel_model.kcall import kcall
 from kernel_model.mm.mmap import clear_ptes, mmap_steps, remove_vmas, vms_gather_munmap_vmas
 from kernel_model.mm.mprotect import do_mprotect
@@ -18,13 +19,15 @@ from kernel_model.sched.requests import Sleeping
 from kernel_model.sched.task import Task
 
 MADV_DONTNEED = 4
+_ENODEV = 19
 
 
 class MmSyscalls:
     """kcalls behind the system calls of mm; addresses and lengths in bytes, results 0 or -errno."""
 
-    def __init__(self, current: Callable[[], Task]) -> None:
+    def __init__(self, current: Callable[[], Task], files: OpenFiles) -> None:
         self._current = current
+        self._files = files
         self._numbers = count(1)
         self._gathered: dict[int, tuple[MmStruct, list[VmArea]]] = {}  # between the two halves of munmap()
 
@@ -35,8 +38,11 @@ class MmSyscalls:
 
     @kcall
     def do_mmap(self, file: int, addr: int, length: int, prot: int, flags: int, pgoff: int) -> Sleeping:
-        """unsigned long do_mmap(): the address of the new mapping or -errno; anonymous memory only (`file` is NULL)."""
-        return (yield from mmap_steps(self._mm(), addr, length, prot, flags, None, pgoff))
+        """unsigned long do_mmap(): the address of the new mapping or -errno; -ENODEV for a file that has no pages."""
+        mapped = self._files.by_addr.get(file)
+        if file and mapped is None:
+            return -_ENODEV
+        return (yield from mmap_steps(self._mm(), addr, length, prot, flags, mapped, pgoff))
 
     @kcall
     def vms_gather_munmap_vmas(self, start: int, end: int) -> Sleeping:

@@ -2,7 +2,8 @@
 
 Mirrors mm/mmap.c (find_vma and kin), kernel/fork.c (mm_init, mmput) and what mm/vma.c does to a single VMA. Leaves
 out: reverse maps. The locks are guest text; here they only get their first state, and `start_write` and `detach` say
-when a VMA is locked. Where nobody else can run yet they do nothing: see run().
+when a VMA is locked. Where nobody else can run yet they do nothing: see run(). A VMA in the tree holds its file and is
+known to the file's address_space until its struct goes.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from arch.interface import PAGE_SHIFT
+from arch.interface import PAGE_SHIFT, Prot
+from kernel_model.fs.file import File
 from kernel_model.mm.init_mm import InitMm
-from kernel_model.mm.mm_types import VM_GROWSDOWN, VM_SHARED, VmOperations
+from kernel_model.mm.mm_types import VM_GROWSDOWN, VM_SHARED, VM_WRITE, VmOperations, vm_get_page_prot
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.pgtable import PageTableTree
 from kernel_model.mm.vma_tree import VmaTree
@@ -48,11 +50,23 @@ class VmArea:
     name: str = ""  # base name of the file, or [stack], [heap]
     addr: int = 0
     anon_vma: AnonVma | None = None
-    vm_file: object | None = None  # compared by identity
+    vm_file: object | None = None  # a File, or what stands for one; compared by identity
 
     def usable_below(self, guard: int) -> int:
         """vm_start_gap(): where a hole below this VMA ends; a stack keeps `guard` bytes clear."""
         return max(self.vm_start - guard, 0) if self.vm_flags & VM_GROWSDOWN else self.vm_start
+
+
+def vma_wants_writenotify(vma: VmArea) -> bool:
+    """vma_wants_writenotify(): the file must know of the first write to each of its pages."""
+    shared = vma.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE | VM_SHARED
+    return shared and isinstance(vma.vm_file, File) and vma.vm_file.f_mapping.can_writeback
+
+
+def vm_page_prot(vma: VmArea) -> Prot:
+    """vma->vm_page_prot: permissions of a fresh entry (vma_set_page_prot())."""
+    prot = vm_get_page_prot(vma.vm_flags)
+    return prot & ~Prot.WRITE if vma_wants_writenotify(vma) else prot
 
 
 @dataclass(slots=True)
@@ -148,18 +162,20 @@ class MmStruct:
         """vm_area_alloc(), vm_area_dup(): give a new VMA its guest struct; detached, and in no tree yet."""
         vma.addr = self.objects.new(
             "vm_area_struct", vm_start=vma.vm_start, vm_end=vma.vm_end, vm_flags=vma.vm_flags, vm_mm=self.addr,
-            vm_pgoff=vma.vm_pgoff,
+            vm_pgoff=vma.vm_pgoff, vm_file=vma.vm_file.addr if isinstance(vma.vm_file, File) else 0,
         )
         self.objects.init_vma_lock(vma.addr)
         return vma
 
     def link_vma(self, vma: VmArea) -> None:
-        """vma_iter_store_new() and vma_mark_attached(): it can be found from now on."""
+        """vma_iter_store_new(), vma_mark_attached(), vma_link_file(): it can be found from now on, and has its file."""
         if vma.vm_start >= vma.vm_end or self.find_vma_intersection(vma.vm_start, vma.vm_end) is not None:
             raise ValueError(f"VMA [{vma.vm_start:#x}, {vma.vm_end:#x}) is empty or overlaps another")
         self.objects.attach_vma(vma.addr)
         self._vmas.insert(vma)
         self.by_addr[vma.addr] = vma
+        if isinstance(vma.vm_file, File):
+            vma.vm_file.get_file().f_mapping.i_mmap[vma] = None
         self.objects.set("mm_struct", self.addr, map_count=self.map_count)
 
     def unlink_vma(self, vma: VmArea) -> None:
@@ -194,10 +210,18 @@ class MmStruct:
 
     def close_vma(self, vma: VmArea) -> Sleeping:
         """remove_vma(): close and free a VMA that is out of the tree."""
-        del self.by_addr[vma.addr]
-        if vma.vm_ops is not None:
-            vma.vm_ops.close(vma)
+        self.forget_vma(vma, closed=True)
         yield from self.free_vma(vma.addr)
+
+    def forget_vma(self, vma: VmArea, *, closed: bool) -> None:
+        """The end of every VMA that was linked, but for its struct: unlink_file_vma() and fput(), and vm_ops->close()
+        where no other VMA has taken over what it mapped."""
+        del self.by_addr[vma.addr]
+        if closed and vma.vm_ops is not None:
+            vma.vm_ops.close(vma)
+        if isinstance(vma.vm_file, File):
+            del vma.vm_file.f_mapping.i_mmap[vma]
+            vma.vm_file.fput()
 
     def _free_at_once(self, addr: int) -> Sleeping:
         self.objects.free(addr)

@@ -94,7 +94,7 @@ def _neighbours(low: VmArea, high: VmArea, old: VmArea) -> AnonVma | None:
 def _remove_merged(mm: MmStruct, vma: VmArea) -> Sleeping:
     """vma_complete(): another VMA covers what was `vma`'s."""
     yield from mm.detach(vma)
-    del mm.by_addr[vma.addr]
+    mm.forget_vma(vma, closed=False)
     yield from mm.free_vma(vma.addr)
 
 

@@ -24,7 +24,7 @@ from kernel_model.sched.task import PF_FORKNOEXEC, Task, TaskExit, Tasks
 _ENOMEM, _EINVAL, _ERESTARTNOINTR = 12, 22, 513
 _CSIGNAL = 0xFF
 TASK_COMM_LEN = 16
-CLONE_VM, CLONE_SIGHAND, CLONE_THREAD = 0x100, 0x800, 0x10000
+CLONE_VM, CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD = 0x100, 0x400, 0x800, 0x10000
 CLONE_PIDFD, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT = 0x1000, 0x2000, 0x4000, 0x8000
 CLONE_SETTLS, CLONE_PARENT_SETTID = 0x80000, 0x100000
 CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x200000, 0x1000000
@@ -79,6 +79,8 @@ class Fork:
         child.view.flags |= PF_FORKNOEXEC
         child.exit_signal = flags & _CSIGNAL
         child.origin = parent.origin if thread else parent.origin or parent.tgid
+        if parent.files is not None:  # copy_files()
+            child.files = parent.files.share() if flags & CLONE_FILES else parent.files.dup_fd()
         child.uid, child.view.uid = parent.uid, parent.uid
         child.view.real_parent = parent.view.real_parent if flags & CLONE_THREAD else parent.address
         self._copy_thread(child, regs, newsp)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kernel_model.fs.files import FilesStruct
 from kernel_model.memory import GuestMemory
 from kernel_model.mm.init_mm import InitMm
 from kernel_model.mm.signals import SigInfo
@@ -78,6 +79,7 @@ class Task:
     exit_signal: int = 17  # what the parent is told with: SIGCHLD or whatever clone() was given
     origin: int = 0  # of a process that was forked: tgid of the program that it all began with
     wake_time: int | None = None  # virtual ns at which a timeout wakes it
+    files: FilesStruct | None = None  # its descriptors; None in a kernel thread, and where it has ended
 
     @property
     def address(self) -> int:
@@ -88,6 +90,12 @@ class Task:
     def stack_top(self) -> int:
         """One past the highest byte of the kernel stack."""
         return self.stack + THREAD_SIZE
+
+    def exit_files(self) -> None:
+        """exit_files(): its descriptors go, with the last task that has them the files too."""
+        files, self.files = self.files, None
+        if files is not None:
+            files.put()
 
     @property
     def state(self) -> int:
@@ -144,6 +152,7 @@ class Tasks:
 
     def release(self, task: Task) -> None:
         """release_task() and put_task_struct(): stack and task_struct go."""
+        task.exit_files()
         if len(self._cached_stacks) < _NR_CACHED_STACKS:
             self._cached_stacks.append(task.stack)
         else:

@@ -2,8 +2,9 @@
 /*
  * The system calls that change an address space: what they lock, and for how long. Mirrors mm/util.c (vm_mmap_pgoff),
  * mm/mmap.c, mm/vma.c (__vm_munmap), mm/mprotect.c and mm/madvise.c; what happens to VMAs and pages is outside.
- * Left out: populating, files by descriptor.
+ * Left out: populating, huge pages.
  */
+#include <linux/fs.h>
 #include <linux/mmap_lock.h>
 #include <linux/syscalls.h>
 
@@ -35,10 +36,18 @@ __frame unsigned long vm_mmap_pgoff(struct file *file, unsigned long addr, unsig
 __frame unsigned long ksys_mmap_pgoff(unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags,
 				      unsigned long fd, unsigned long pgoff)
 {
-	(void)fd;
-	if (!(flags & MAP_ANONYMOUS))
-		return -EBADF;
-	return vm_mmap_pgoff(NULL, addr, len, prot, flags, pgoff);
+	struct file *file = NULL;
+	unsigned long retval;
+
+	if (!(flags & MAP_ANONYMOUS)) {
+		file = fget((unsigned int)fd);
+		if (!file)
+			return -EBADF;
+	}
+	retval = vm_mmap_pgoff(file, addr, len, prot, flags, pgoff);
+	if (file)
+		fput(file);
+	return retval;
 }
 
 /* The VMAs are out of the tree: their pages go while others may read it. */

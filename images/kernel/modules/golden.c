@@ -192,4 +192,4 @@ __frame ssize_t trig(struct file *file, const char *buf, size_t count, loff_t *p
 }
 
 const struct file_operations golden_fops = { .write = full_proxy_write, .real_write = trig };
-__used struct file golden_file = { .f_op = &golden_fops, .sb = &debugfs_sb };
+__used struct file golden_file = { .f_op = &golden_fops, .sb = &debugfs_sb, .f_mode = FMODE_WRITE | FMODE_CAN_WRITE };

@@ -298,4 +298,4 @@ static __frame ssize_t trig(struct file *file, const char *buf, size_t count, lo
 }
 
 static const struct file_operations golock_fops = { .write = trig };
-__used struct file golock_file = { .f_op = &golock_fops, .sb = &debugfs_sb };
+__used struct file golock_file = { .f_op = &golock_fops, .sb = &debugfs_sb, .f_mode = FMODE_WRITE | FMODE_CAN_WRITE };

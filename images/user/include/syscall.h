@@ -6,21 +6,28 @@
 #define shared __attribute__((used, section(".data"))) volatile
 
 #ifdef __x86_64__
+#define __NR_read 0
 #define __NR_write 1
+#define __NR_close 3
+#define __NR_lseek 8
 #define __NR_mmap 9
 #define __NR_mprotect 10
 #define __NR_munmap 11
+#define __NR_pread64 17
+#define __NR_pwrite64 18
 #define __NR_sched_yield 24
 #define __NR_madvise 28
 #define __NR_getpid 39
 #define __NR_clone 56
 #define __NR_exit 60
 #define __NR_wait4 61
+#define __NR_ftruncate 77
 #define __NR_getpgid 121
 #define __NR_prctl 157
 #define __NR_gettid 186
 #define __NR_futex 202
 #define __NR_exit_group 231
+#define __NR_memfd_create 319
 #define __NR_bpf 321
 static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -48,7 +55,13 @@ static inline long clone_call(long flags, unsigned long *sp)
 	return ret;
 }
 #else
+#define __NR_ftruncate 46
+#define __NR_close 57
+#define __NR_lseek 62
+#define __NR_read 63
 #define __NR_write 64
+#define __NR_pread64 67
+#define __NR_pwrite64 68
 #define __NR_exit 93
 #define __NR_exit_group 94
 #define __NR_futex 98
@@ -63,6 +76,7 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define __NR_mprotect 226
 #define __NR_madvise 233
 #define __NR_wait4 260
+#define __NR_memfd_create 279
 #define __NR_bpf 280
 static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -108,7 +122,9 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define PROT_NONE 0
 #define PROT_READ 1
 #define PROT_WRITE 2
+#define MAP_SHARED 1
 #define MAP_PRIVATE 2
+#define MAP_SHARED_VALIDATE 3
 #define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
 #define MADV_DONTNEED 4

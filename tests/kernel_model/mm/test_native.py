@@ -72,8 +72,7 @@ ISLANDS = [  # memory that was written apart stays apart, however equal it becom
 
 
 def script(dice, user):
-    """A random script, and what the model answers to it. Only what is writable is written, and shared memory never:
-    here it has no pages behind it."""
+    """A random script, and what the model answers to it. Only what is writable is written."""
     steps, answers = [], []
     dense = dice.random() < 0.5  # little room, much writing: memory that was written meets at every edge
     names = ["map", "unmap", "protect", "write"]
@@ -89,7 +88,7 @@ def script(dice, user):
             prot = dice.choice([prot] * 9 + [0x10])
         elif name == "write":
             vma = user.mm.vma_lookup(BASE + page * PAGE)
-            if vma is None or vma.vm_flags & 0xA != 2:  # VM_SHARED, VM_WRITE
+            if vma is None or not vma.vm_flags & 2:  # VM_WRITE
                 continue
         steps.append([name, page, pages, prot])
         answers.append([do(user, *steps[-1]), vmas(user.mm)])

@@ -5,7 +5,13 @@
 #include <asm/ptrace.h>
 #include <trace/events/syscalls.h>
 
+#define __NR_ftruncate 46
+#define __NR_close 57
+#define __NR_lseek 62
+#define __NR_read 63
 #define __NR_write 64
+#define __NR_pread64 67
+#define __NR_pwrite64 68
 #define __NR_exit 93
 #define __NR_exit_group 94
 #define __NR_futex 98
@@ -20,6 +26,7 @@
 #define __NR_mprotect 226
 #define __NR_madvise 233
 #define __NR_wait4 260
+#define __NR_memfd_create 279
 #define __NR_bpf 280
 
 static __frame long __arm64_sys_write(struct pt_regs *regs)
@@ -34,6 +41,8 @@ __traceable long __arm64_sys_bpf(struct pt_regs *regs)
 
 static __frame long __arm64_sys_mmap(struct pt_regs *regs)
 {
+	if (regs->regs[5] & ~PAGE_MASK)
+		return -EINVAL;
 	return (long)ksys_mmap_pgoff(regs->regs[0], regs->regs[1], regs->regs[2], regs->regs[3], regs->regs[4],
 				     regs->regs[5] >> PAGE_SHIFT);
 }
@@ -49,6 +58,22 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 	switch (scno) {
 	case __NR_write:
 		return __arm64_sys_write(regs);
+	case __NR_read:
+		return ksys_read((unsigned int)regs->regs[0], (char *)regs->regs[1], regs->regs[2]);
+	case __NR_pread64:
+		return ksys_pread64((unsigned int)regs->regs[0], (char *)regs->regs[1], regs->regs[2],
+				    (loff_t)regs->regs[3]);
+	case __NR_pwrite64:
+		return ksys_pwrite64((unsigned int)regs->regs[0], (const char *)regs->regs[1], regs->regs[2],
+				     (loff_t)regs->regs[3]);
+	case __NR_lseek:
+		return ksys_lseek((unsigned int)regs->regs[0], (loff_t)regs->regs[1], (unsigned int)regs->regs[2]);
+	case __NR_ftruncate:
+		return ksys_ftruncate((unsigned int)regs->regs[0], (loff_t)regs->regs[1]);
+	case __NR_close:
+		return close_fd((unsigned int)regs->regs[0]);
+	case __NR_memfd_create:
+		return __do_sys_memfd_create((const char *)regs->regs[0], (unsigned int)regs->regs[1]);
 	case __NR_getpid:
 		return current->tgid;
 	case __NR_prctl:

@@ -14,6 +14,20 @@ __traceable long __x64_sys_getpgid(const struct pt_regs *regs)
 static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 {
 	switch (nr) {
+	case 0:
+		return ksys_read((unsigned int)regs->di, (char *)regs->si, regs->dx);
+	case 3:
+		return close_fd((unsigned int)regs->di);
+	case 8:
+		return ksys_lseek((unsigned int)regs->di, (loff_t)regs->si, (unsigned int)regs->dx);
+	case 17:
+		return ksys_pread64((unsigned int)regs->di, (char *)regs->si, regs->dx, (loff_t)regs->r10);
+	case 18:
+		return ksys_pwrite64((unsigned int)regs->di, (const char *)regs->si, regs->dx, (loff_t)regs->r10);
+	case 77:
+		return ksys_ftruncate((unsigned int)regs->di, (loff_t)regs->si);
+	case 319:
+		return __do_sys_memfd_create((const char *)regs->di, (unsigned int)regs->si);
 	case 1:
 		return ksys_write((unsigned int)regs->di, (const char *)regs->si, regs->dx);
 	case 24:
@@ -30,6 +44,8 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 	case 60:
 		do_exit((int)(regs->di & 0xff) << 8);
 	case 9:
+		if (regs->r9 & ~PAGE_MASK)
+			return -EINVAL;
 		return (long)ksys_mmap_pgoff(regs->di, regs->si, regs->dx, regs->r10, regs->r8, regs->r9 >> PAGE_SHIFT);
 	case 10:
 		return do_mprotect_pkey(regs->di, regs->si, regs->dx);

@@ -37,4 +37,6 @@ __frame ssize_t write_sysrq_trigger(struct file *file, const char *buf, size_t c
 }
 
 const struct file_operations sysrq_trigger_proc_ops = { .write = write_sysrq_trigger };
-__used struct file sysrq_trigger_file = { .f_op = &sysrq_trigger_proc_ops, .sb = &proc_sb };
+__used struct file sysrq_trigger_file = {
+	.f_op = &sysrq_trigger_proc_ops, .sb = &proc_sb, .f_mode = FMODE_WRITE | FMODE_CAN_WRITE,
+};

@@ -42,7 +42,14 @@ static __always_inline long do_getpgid(pid_t pid)
 
 long __x64_sys_bpf(struct pt_regs *regs);
 int __sys_bpf(int cmd, union bpf_attr *uattr, unsigned int size);
+ssize_t ksys_read(unsigned int fd, char *buf, size_t count);
 ssize_t ksys_write(unsigned int fd, const char *buf, size_t count);
+ssize_t ksys_pread64(unsigned int fd, char *buf, size_t count, loff_t pos);
+ssize_t ksys_pwrite64(unsigned int fd, const char *buf, size_t count, loff_t pos);
+loff_t ksys_lseek(unsigned int fd, loff_t offset, unsigned int whence);
+long ksys_ftruncate(unsigned int fd, loff_t length);
+int close_fd(unsigned int fd);
+long __do_sys_memfd_create(const char *uname, unsigned int flags);
 
 long strncpy_from_user(char *dst, const char *src, long count);
 long copy_from_kernel_nofault(void *dst, const void *src, size_t size);

@@ -61,6 +61,7 @@ typedef int pid_t;
 #define ENOENT 2
 #define ESRCH 3
 #define EINTR 4
+#define ENXIO 6
 #define E2BIG 7
 #define EBADF 9
 #define EAGAIN 11
@@ -68,7 +69,9 @@ typedef int pid_t;
 #define EFAULT 14
 #define EBUSY 16
 #define EINVAL 22
+#define EFBIG 27
 #define ENOSPC 28
+#define ESPIPE 29
 #define ERANGE 34
 #define ENOSYS 38
 #define EOPNOTSUPP 95

@@ -1,0 +1,1 @@
+"""Files: inodes, open files, descriptor tables and the system calls on them."""
