@@ -100,8 +100,10 @@ def mmap_steps(
         return -_EINVAL
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
-    if not flags & MAP_FIXED and 0 < addr < _MMAP_MIN_ADDR:  # round_hint_to_min()
-        addr = _MMAP_MIN_ADDR
+    if not flags & MAP_FIXED:  # round_hint_to_min()
+        addr &= -PAGE_SIZE
+        if 0 < addr < _MMAP_MIN_ADDR:
+            addr = _MMAP_MIN_ADDR
     length = ((length + PAGE_SIZE - 1) & -PAGE_SIZE) & _U64
     if not length:
         return -_ENOMEM
@@ -118,7 +120,9 @@ def mmap_steps(
     if err := _check_place(mm, where, length, flags):
         return err
     shared = flags & _MAP_TYPE == MAP_SHARED
-    if not shared and flags & _MAP_TYPE != MAP_PRIVATE or shared and file is None and flags & MAP_GROWSDOWN:
+    if not shared and flags & _MAP_TYPE != MAP_PRIVATE:
+        return -_EINVAL
+    if flags & MAP_GROWSDOWN and (shared or file is not None):
         return -_EINVAL
     if file is None and not name:
         pgoff = 0 if shared else where >> PAGE_SHIFT
@@ -243,6 +247,6 @@ def setup_stack(mm: MmStruct, size: int = 132 << 10) -> VmArea:
     """The stack VMA of a new program at the top of user space (fs/exec.c: setup_arg_pages()), growing down."""
     top = mm.task_size & -PAGE_SIZE
     flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_GROWSDOWN | VM_ACCOUNT
-    vma = VmArea(mm, top - size, top, flags, name="[stack]")
+    vma = VmArea(mm, top - size, top, flags, (top - size) >> PAGE_SHIFT, name="[stack]")
     mm.insert_vma(vma)
     return vma
