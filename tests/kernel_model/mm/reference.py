@@ -19,9 +19,10 @@ GUARD = 256  # pages that a stack keeps clear below
 
 @dataclass(eq=False)
 class Frame:
-    """A page of RAM: one byte stands for all of it. `extra`: references that are no mappings."""
+    """A page of RAM: two bytes stand for all of it. `extra`: references that are no mappings."""
 
-    value: int = 0
+    even: int = 0
+    odd: int = 0
     extra: int = 0
 
 
@@ -283,7 +284,7 @@ class Space:
             raise Fault(True)
         if page.frame is None:
             page.frame = self._backing(at)
-        return page.frame.value
+        return page.frame.even
 
     def store(self, at: int, byte: int, references: Counter[Frame]) -> None:
         """`references`: of all frames, before this."""
@@ -294,8 +295,11 @@ class Space:
             page.frame = self._backing(at)
         elif page.frame is None or page.frame is ZERO or references[page.frame] > 1:
             self._prepare(at)
-            page.frame = Frame((page.frame or self._backing(at)).value)
-        page.frame.value = byte
+            page.frame = replace(page.frame or self._backing(at), extra=0)
+        if byte % 2:
+            page.frame.odd = byte
+        else:
+            page.frame.even = byte
 
     # -- processes ---------------------------------------------------------------------------------------------------
 

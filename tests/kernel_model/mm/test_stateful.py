@@ -5,11 +5,20 @@ it allows), every page's contents and references, the number of pages in use, an
 """
 
 import os
+import random
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import arch as arches
 from arch.interface import Prot
@@ -33,6 +42,7 @@ from kernel_model.mm.mmap import (
 )
 from kernel_model.mm.mprotect import do_mprotect
 from kernel_model.mm.objects import GuestObjects
+from kernel_model.mm.signals import SEGV_ACCERR, SEGV_MAPERR
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.uaccess import UserAccessError, UserSpace
 from kernel_model.mm.vma import MmStruct
@@ -57,16 +67,21 @@ from tests.kernel_model.mm.reference import (
 PAGE = 4096
 ORIGIN = 0x20000  # the first page that the rules choose
 TOP = ORIGIN + 288  # page of mmap_base: the search for room begins inside the pages that the rules choose
+WINDOW = (ORIGIN - 512) * PAGE, 1024 * PAGE  # where entries are looked for: address, bytes
+EVEN, ODD = 77, 4001  # offsets of the two bytes of a page
 FILE_PAGES = 6
 PROCESSES = 3
 
-# two windows: what lies in the upper one is far enough from the first pages of the lower one for a stack to grow
-places = st.integers(ORIGIN, ORIGIN + 15) | st.integers(ORIGIN + 262, ORIGIN + 285)
-counts = st.integers(1, 5)
-prots = st.sampled_from([0, 1, 3, 3, 3, 5, 7])
-who = st.integers(0, PROCESSES - 1)
-kinds = st.sampled_from(["private"] * 4 + ["shared", "noreserve", "stack", "file", "shared file"])
-ways = st.sampled_from(["fixed"] * 5 + ["hint", "anywhere", "noreplace"])
+# Two windows of few pages, so that VMAs meet: what lies in the upper one is far enough from the first pages of the
+# lower one for a stack to grow. A bare number picks one of the pages that are mapped.
+free_places = st.sampled_from([ORIGIN + at for at in (*range(8), *range(8), *range(262, 270))])
+places = free_places | st.integers(0, 29) | st.integers(0, 29)
+counts = st.sampled_from([1, 1, 2, 2, 3, 4])
+prots = st.sampled_from([3, 1, 3, 7, 3, 0, 5])
+who = st.sampled_from([0, 0, 0, 1, 2])
+KINDS = ["private"] * 5 + ["stack", "noreserve", "shared", "file", "shared file"]
+WAYS = ["fixed"] * 6 + ["hint", "anywhere", "noreplace"]
+kinds, ways = st.sampled_from(KINDS), st.sampled_from(WAYS)
 
 
 class Cells:
@@ -120,18 +135,25 @@ class AddressSpaces(RuleBasedStateMachine):
         self.flushed = set()
         first.flush = self.flush
         self.born = 1
+        for at, count in ((0, 3), (4, 2), (6, 1)):
+            self.mmap(0, ORIGIN + at, count, 3, "private", "fixed", 0)
+        self.store(0, ORIGIN, 1, 255)
 
     def flush(self, start, end):
         self.flushed.add((start, end))
 
-    def pick(self, index):
-        return self.spaces[index % len(self.spaces)]
+    def pick(self, index, at=ORIGIN):
+        """A process and the page that is meant by `at`."""
+        mm, space = self.spaces[index % len(self.spaces)]
+        if at < ORIGIN:
+            at = sorted(space.pages)[at % len(space.pages)] if space.pages else ORIGIN + at % 8
+        return mm, space, at
 
     # -- rules -------------------------------------------------------------------------------------------------------
 
     @rule(who=who, at=places, count=counts, prot=prots, kind=kinds, way=ways, pgoff=st.integers(0, FILE_PAGES - 1))
     def mmap(self, who, at, count, prot, kind, way, pgoff):
-        mm, space = self.pick(who)
+        mm, space, at = self.pick(who, at)
         flags = {"fixed": MAP_FIXED, "noreplace": MAP_FIXED_NOREPLACE}.get(way, 0)
         vma = Vma(prot | MAY)
         if "shared" in kind:
@@ -156,12 +178,12 @@ class AddressSpaces(RuleBasedStateMachine):
 
     @rule(who=who, at=places, count=counts)
     def munmap(self, who, at, count):
-        mm, space = self.pick(who)
+        mm, space, at = self.pick(who, at)
         assert do_munmap(mm, at * PAGE, count * PAGE) == space.unmap(at, count)
 
     @rule(who=who, at=places, count=counts, prot=prots)
     def mprotect(self, who, at, count, prot):
-        mm, space = self.pick(who)
+        mm, space, at = self.pick(who, at)
         assert mm.run(do_mprotect(mm, at * PAGE, count * PAGE, prot)) == space.protect(at, count, prot)
 
     def usable(self, space, at):
@@ -169,38 +191,40 @@ class AddressSpaces(RuleBasedStateMachine):
         vma = space.vma_at(at)
         return vma is None or not vma.flags & SHARED or isinstance(vma.file, File)
 
-    @rule(who=who, at=places, byte=st.integers(1, 255))
-    def store(self, who, at, byte):
-        mm, space = self.pick(who)
-        if not self.usable(space, at):
-            return
-        try:
-            space.store(at, byte, references([space for _, space in self.spaces]))
-        except Fault as fault:
-            with pytest.raises(UserAccessError) as caught:
-                UserSpace(mm, self.faults).write(at * PAGE + 77, b"x")
-            assert caught.value.signal.code == (2 if fault.args[0] else 1)
-        else:
-            UserSpace(mm, self.faults).write(at * PAGE + 77, bytes([byte]))
+    @rule(who=who, at=places, count=counts, byte=st.integers(1, 255))
+    def store(self, who, at, count, byte):
+        mm, space, at = self.pick(who, at)
+        for page in range(at, at + count):
+            if self.usable(space, page):
+                self.access(mm, page, partial(space.store, page, byte, self.references()), bytes([byte]))
 
-    @rule(who=who, at=places)
-    def load(self, who, at):
-        mm, space = self.pick(who)
-        if not self.usable(space, at):
-            return
+    @rule(who=who, at=places, count=counts)
+    def load(self, who, at, count):
+        mm, space, at = self.pick(who, at)
+        for page in range(at, at + count):
+            if self.usable(space, page):
+                self.access(mm, page, partial(space.load, page), None)
+
+    def references(self):
+        return references([space for _, space in self.spaces])
+
+    def access(self, mm, page, expected, data):
+        """Load or store in a page: the same value or the same signal on both sides."""
+        user, where = UserSpace(mm, self.faults), page * PAGE + (ODD if data and data[0] % 2 else EVEN)
         try:
-            wanted = space.load(at)
+            wanted, code = expected(), 0
         except Fault as fault:
-            with pytest.raises(UserAccessError) as caught:
-                UserSpace(mm, self.faults).read(at * PAGE + 77, 1)
-            assert caught.value.signal.code == (2 if fault.args[0] else 1)
-        else:
-            assert UserSpace(mm, self.faults).read(at * PAGE + 77, 1)[0] == wanted
+            code = SEGV_ACCERR if fault.args[0] else SEGV_MAPERR
+        try:
+            got = user.read(where, 1)[0] if data is None else user.write(where, data)
+            assert not code and got == wanted
+        except UserAccessError as error:
+            assert error.signal.code == code
 
     @precondition(lambda self: len(self.spaces) < PROCESSES)
     @rule(who=who)
     def fork(self, who):
-        mm, space = self.pick(who)
+        mm, space, _ = self.pick(who)
         self.spaces.append((mm.run(dup_mm(mm, f"p{self.born}")), space.fork()))
         self.born += 1
 
@@ -209,6 +233,33 @@ class AddressSpaces(RuleBasedStateMachine):
     def exit(self, who):
         mm, _ = self.spaces.pop(who % len(self.spaces))
         mm.exit_mmap()
+
+    @rule(seed=st.integers(0, 1 << 32))
+    def many(self, seed):
+        """Steps that are all equally probable, as those that a search for small examples tries first are not."""
+        dice = random.Random(seed)
+        for _ in range(30):
+            self.step(dice)
+            self.vmas_are_those_of_the_pages()
+            self.entries_map_the_right_frames()
+
+    def step(self, dice):
+        who, count, prot = dice.choice([0, 0, 0, 1, 2]), dice.choice([1, 1, 2, 3]), dice.choice([3, 3, 3, 1, 7, 0])
+        at = dice.randrange(30) if dice.random() < 0.5 else ORIGIN + dice.choice([*range(8), *range(8), 262, 264, 267])
+        name = dice.choices(["mmap", "munmap", "mprotect", "store", "load", "fork", "exit"], [4, 1, 5, 7, 2, 1, 1])[0]
+        if name == "mmap":
+            kind, way = dice.choice(KINDS), dice.choice(WAYS)
+            self.mmap(who, at, count, prot, kind, way, dice.randrange(FILE_PAGES))
+        elif name == "mprotect":
+            self.mprotect(who, at, count, prot)
+        elif name == "store":
+            self.store(who, at, count, dice.randrange(1, 256))
+        elif name in ("munmap", "load"):
+            getattr(self, name)(who, at, count)
+        elif name == "fork" and len(self.spaces) < PROCESSES:
+            self.fork(who)
+        elif name == "exit" and len(self.spaces) > 1:
+            self.exit(who)
 
     # -- what holds after each ---------------------------------------------------------------------------------------
 
@@ -232,11 +283,11 @@ class AddressSpaces(RuleBasedStateMachine):
     def entries_map_the_right_frames(self):
         if not hasattr(self, "spaces"):
             return
-        counts = references([space for _, space in self.spaces])
+        counts = self.references()
         pfns = {ZERO: self.zero} | dict(zip(self.file.frames, self.cells.pfns, strict=True))
         for mm, space in self.spaces:
             mapped = {at: page for at, page in space.pages.items() if page.frame is not None}
-            entries = {va // PAGE: entry for va, entry in mm.tree.entries(0, mm.task_size)}
+            entries = {va // PAGE: entry for va, entry in mm.tree.entries(*WINDOW)}
             assert entries.keys() == mapped.keys()
             for at, page in mapped.items():
                 self.check_entry(entries[at], page, pfns, counts)
@@ -244,7 +295,8 @@ class AddressSpaces(RuleBasedStateMachine):
         for frame, pfn in pfns.items():
             if frame is not ZERO:
                 assert self.pages.page_count(pfn) == counts[frame] or frame.extra
-                assert self.init_mm.memory.read(pfn << 12 | 77, 1)[0] == frame.value
+                found = [self.init_mm.memory.read(pfn << 12 | at, 1)[0] for at in (EVEN, ODD)]
+                assert found == [frame.even, frame.odd]
         anonymous = sum(n for owner, n in self.pages.usage().items() if owner.startswith("anonymous memory"))
         assert anonymous == sum(not frame.extra for frame in counts)
 
@@ -305,7 +357,7 @@ def run(examples, steps, *, derandomize):
 
 
 def test_address_spaces_are_their_pages():
-    run(60, 50, derandomize=True)
+    run(90, 30, derandomize=True)
 
 
 @pytest.mark.long
