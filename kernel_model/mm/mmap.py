@@ -21,6 +21,7 @@ from kernel_model.mm.mm_types import (
     VM_SHARED,
     VM_WRITE,
 )
+from kernel_model.mm.pgtable import PMD_SIZE
 from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.mm.vma_change import cut_vma, vma_merge_new_range
 from kernel_model.sched.requests import Sleeping
@@ -232,9 +233,26 @@ def vms_complete_munmap_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
 
 
 def clear_ptes(mm: MmStruct, gathered: list[VmArea]) -> None:
-    """vms_clear_ptes()."""
+    """vms_clear_ptes(): unmap_vmas(), then free_pgtables() between the VMAs that are left."""
     for vma in gathered:
         mm.zap_page_range(vma.vm_start, vma.vm_end - vma.vm_start)
+    if gathered:
+        free_pgtables(mm, gathered)
+
+
+def free_pgtables(mm: MmStruct, gathered: list[VmArea]) -> None:
+    """Free the page tables of VMAs that are out of the tree; those that serve a neighbour too stay."""
+    below, above = mm.vma_before(gathered[0].vm_start), mm.find_vma(gathered[-1].vm_end)
+    floor, ceiling = below.vm_end if below else 0, above.vm_start if above else 0
+    at = 0
+    while at < len(gathered):
+        first = last = gathered[at]
+        while at + 1 < len(gathered) and gathered[at + 1].vm_start <= last.vm_end + PMD_SIZE:
+            at += 1
+            last = gathered[at]
+        at += 1
+        upto = gathered[at].vm_start if at < len(gathered) else ceiling
+        mm.free_pgd_range(first.vm_start, last.vm_end, floor, upto)
 
 
 def remove_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:

@@ -65,7 +65,7 @@ from tests.kernel_model.mm.reference import (
 )
 
 PAGE = 4096
-ORIGIN = 0x20000  # the first page that the rules choose
+ORIGIN = 0x40000 - 4  # the first page that the rules choose; page tables of every level end inside the first window
 TOP = ORIGIN + 288  # page of mmap_base: the search for room begins inside the pages that the rules choose
 WINDOW = (ORIGIN - 512) * PAGE, 1024 * PAGE  # where entries are looked for: address, bytes
 EVEN, ODD = 77, 4001  # offsets of the two bytes of a page
@@ -242,6 +242,7 @@ class AddressSpaces(RuleBasedStateMachine):
             self.step(dice)
             self.vmas_are_those_of_the_pages()
             self.entries_map_the_right_frames()
+        self.every_table_serves_a_vma()
 
     def step(self, dice):
         who, count, prot = dice.choice([0, 0, 0, 1, 2]), dice.choice([1, 1, 2, 3]), dice.choice([3, 3, 3, 1, 7, 0])
@@ -299,6 +300,25 @@ class AddressSpaces(RuleBasedStateMachine):
                 assert found == [frame.even, frame.odd]
         anonymous = sum(n for owner, n in self.pages.usage().items() if owner.startswith("anonymous memory"))
         assert anonymous == sum(not frame.extra for frame in counts)
+
+    @invariant()
+    def every_table_serves_a_vma(self):
+        """free_pgtables(): a table goes with the last VMA of its span."""
+        for mm, _ in getattr(self, "spaces", []):
+            tables = list(self.tables(mm.tree.root, 0, 39))
+            assert sorted(pa for pa, _, _ in tables) == sorted(mm.tree.tables)
+            for _, start, size in tables:
+                assert mm.find_vma_intersection(start, start + size), f"{size:#x} bytes at {start:#x}"
+
+    def tables(self, table, start, shift):
+        """(physical address, first address, bytes) of all tables below the entries of the user half of `table`."""
+        for i in range(256 if shift == 39 else 512):
+            entry = self.init_mm.memory.read_u64(table + 8 * i)
+            if self.pgtable.present(entry):
+                below, first = self.pgtable.pa(entry), start + (i << shift)
+                yield below, first, 1 << shift
+                if shift > 21:
+                    yield from self.tables(below, first, shift - 9)
 
     def check_entry(self, entry, page, pfns, counts):
         pfn = self.pgtable.pa(entry) >> 12
