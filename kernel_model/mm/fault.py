@@ -280,7 +280,7 @@ def expand_steps(mm: MmStruct, vma: VmArea, start: int) -> Sleeping:
 
     expand_downwards() and acct_stack_growth(), with mmap_lock held for writing: within RLIMIT_STACK, 1 MiB clear below.
     """
-    if vma.vm_end - start > _STACK_LIMIT:
+    if vma.vm_end - start > _STACK_LIMIT or (vma.vm_start - start) >> PAGE_SHIFT > vma.vm_pgoff:
         return False
     below = mm.vma_before(vma.vm_start)
     if below is not None and not below.vm_flags & VM_GROWSDOWN and below.vm_flags & VM_ACCESS_FLAGS:

@@ -22,6 +22,7 @@ from kernel_model.mm.mm_types import (
     VM_SHARED,
     VM_WRITE,
 )
+from kernel_model.mm.pgtable import PMD_SIZE
 from kernel_model.mm.shmem import shmem_zero_setup
 from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.mm.vma_change import cut_vma, vma_merge_new_range
@@ -105,8 +106,10 @@ def mmap_steps(
         return -_EINVAL
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
-    if not flags & MAP_FIXED and 0 < addr < _MMAP_MIN_ADDR:  # round_hint_to_min()
-        addr = _MMAP_MIN_ADDR
+    if not flags & MAP_FIXED:  # round_hint_to_min()
+        addr &= -PAGE_SIZE
+        if 0 < addr < _MMAP_MIN_ADDR:
+            addr = _MMAP_MIN_ADDR
     length = ((length + PAGE_SIZE - 1) & -PAGE_SIZE) & _U64
     if not length:
         return -_ENOMEM
@@ -129,7 +132,9 @@ def mmap_steps(
             return vm_flags
     else:
         shared = flags & _MAP_TYPE == MAP_SHARED
-        if not shared and flags & _MAP_TYPE != MAP_PRIVATE or shared and file is None and flags & MAP_GROWSDOWN:
+        if not shared and flags & _MAP_TYPE != MAP_PRIVATE:
+            return -_EINVAL
+        if flags & MAP_GROWSDOWN and (shared or file is not None):
             return -_EINVAL
         if file is None and not name:
             pgoff = 0 if shared else where >> PAGE_SHIFT
@@ -260,9 +265,26 @@ def vms_complete_munmap_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
 
 
 def clear_ptes(mm: MmStruct, gathered: list[VmArea]) -> None:
-    """vms_clear_ptes()."""
+    """vms_clear_ptes(): unmap_vmas(), then free_pgtables() between the VMAs that are left."""
     for vma in gathered:
         mm.zap_page_range(vma.vm_start, vma.vm_end - vma.vm_start)
+    if gathered:
+        free_pgtables(mm, gathered)
+
+
+def free_pgtables(mm: MmStruct, gathered: list[VmArea]) -> None:
+    """Free the page tables of VMAs that are out of the tree; those that serve a neighbour too stay."""
+    below, above = mm.vma_before(gathered[0].vm_start), mm.find_vma(gathered[-1].vm_end)
+    floor, ceiling = below.vm_end if below else 0, above.vm_start if above else 0
+    at = 0
+    while at < len(gathered):
+        first = last = gathered[at]
+        while at + 1 < len(gathered) and gathered[at + 1].vm_start <= last.vm_end + PMD_SIZE:
+            at += 1
+            last = gathered[at]
+        at += 1
+        upto = gathered[at].vm_start if at < len(gathered) else ceiling
+        mm.free_pgd_range(first.vm_start, last.vm_end, floor, upto)
 
 
 def remove_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
@@ -275,6 +297,6 @@ def setup_stack(mm: MmStruct, size: int = 132 << 10) -> VmArea:
     """The stack VMA of a new program at the top of user space (fs/exec.c: setup_arg_pages()), growing down."""
     top = mm.task_size & -PAGE_SIZE
     flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_GROWSDOWN | VM_ACCOUNT
-    vma = VmArea(mm, top - size, top, flags, name="[stack]")
+    vma = VmArea(mm, top - size, top, flags, (top - size) >> PAGE_SHIFT, name="[stack]")
     mm.insert_vma(vma)
     return vma

@@ -245,6 +245,49 @@ class PageTableTree:
             self._memory.write_u64(where, self.pgtable.mk_leaf(self.pgtable.pa(entry), prot, shift))
             va += 1 << shift
 
+    def free_range(self, addr: int, end: int, floor: int, ceiling: int) -> list[int]:
+        """free_pgd_range(): take every table out of the tree that serves [addr, end) and nothing outside of
+        [floor, ceiling) (0: no ceiling); their physical addresses, lowest levels first.
+
+        The caller flushes TLBs, then hands them to `put_tables()`. The range maps nothing any more.
+        """
+        addr &= -PMD_SIZE
+        if addr < floor:
+            addr += PMD_SIZE
+        ceiling = ceiling & -PMD_SIZE or (1 << 64 if not ceiling else 0)
+        if not ceiling:
+            return []
+        if end > ceiling:
+            end -= PMD_SIZE
+        freed: list[int] = []
+        if addr < end:
+            self._free_below(self.root, 0, addr, end, floor, ceiling, freed)
+        return freed
+
+    def _free_below(
+        self, table: int, depth: int, addr: int, end: int, floor: int, ceiling: int, freed: list[int]
+    ) -> None:
+        """free_p?d_range(): what `table`'s entries for [addr, end) point to, where that serves nothing else."""
+        size = 1 << self._levels[depth]
+        while addr < end:
+            start, following = addr & -size, min(end, (addr & -size) + size)
+            where = table + ((addr >> self._levels[depth]) & 511) * 8
+            entry = self._memory.read_u64(where)
+            if self.pgtable.present(entry) and not self.pgtable.leaf(entry, self._levels[depth]):
+                below = self.pgtable.pa(entry)
+                if size > PMD_SIZE:
+                    self._free_below(below, depth + 1, addr, following, floor, ceiling, freed)
+                if start >= floor and start + size <= ceiling & -size:
+                    self._memory.write_u64(where, 0)
+                    self.tables.discard(below)
+                    freed.append(below)
+            addr = following
+
+    def put_tables(self, tables: list[int]) -> None:
+        """tlb_remove_table(): give back tables that no CPU walks any more."""
+        for table in tables:
+            self._pages.put_page(table >> PAGE_SHIFT)
+
     def free_tables(self) -> None:
         """Give the root and every table back (free_pgtables() and pgd_free()); the tree is dead afterwards."""
         for table in sorted(self.tables):

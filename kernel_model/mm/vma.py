@@ -265,6 +265,13 @@ class MmStruct:
                 self.pages.put_page(pfn)
         return len(cleared)
 
+    def free_pgd_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
+        """Free the tables of [start, end), where nothing is mapped any more, within [floor, ceiling) (0: no end)."""
+        tables = self.tree.free_range(start, end, floor, ceiling)
+        if tables:
+            self.flush(start, end)  # what walked them may be cached
+            self.tree.put_tables(tables)
+
     def exit_mmap(self) -> None:
         """exit_mmap() and __mmdrop(): unmap everything, free all tables and the struct. The mm is dead afterwards."""
         for vma in self.vmas():

@@ -126,14 +126,27 @@ class VmaTree:
         return run.gap
 
     def highest_hole(self, low: int, high: int, length: int, guard: int) -> int | None:
-        """Highest address in [low, high - length] with `length` free bytes, `guard` more below a stack that grows."""
+        """vm_unmapped_area() from above: highest address in [low, high - length] with `length` free bytes.
+
+        Where that is too near to a stack, the search goes on `guard` bytes below the stack, whatever lies in between.
+        """
+        while (where := self._highest(low, high, length)) is not None:
+            above = self.find(where)
+            usable = high if above is None else above.usable_below(guard)
+            if where + length <= usable:
+                return where
+            high = usable
+        return None
+
+    def _highest(self, low: int, high: int, length: int) -> int | None:
+        """mas_empty_area_rev()"""
         for r in range(bisect_right(self._firsts, high - 1) - 1, -1, -1):
             run = self._runs[r]
             following = self._runs[r + 1].vmas[0] if r + 1 < len(self._runs) else None
             i = top = bisect_right(run.starts, high - 1) - 1
             while i >= 0:
                 above = run.vmas[i + 1] if i + 1 < len(run.vmas) else following
-                where = (high if above is None else min(high, above.usable_below(guard))) - length
+                where = (high if above is None else min(high, above.vm_start)) - length
                 if where < low:
                     return None
                 if where >= run.vmas[i].vm_end:
@@ -141,7 +154,7 @@ class VmaTree:
                 if i == top and self._gap(r) < length:
                     break  # what is left of this run lies below its VMAs
                 i -= 1
-        first = self._runs[0].vmas[0].usable_below(guard) if self._runs else high
+        first = self._runs[0].vmas[0].vm_start if self._runs else high
         where = min(first, high) - length
         return where if where >= low else None
 

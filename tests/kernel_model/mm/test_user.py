@@ -11,6 +11,7 @@ from kernel_model.mm.mmap import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
     MAP_PRIVATE,
     MAP_SHARED,
     PROT_EXEC,
@@ -163,6 +164,12 @@ def test_fault_without_map_pages_is_retried_outside_the_vma_lock(mm, faults, ini
     assert mm.counters.major == 1
 
 
+def test_files_do_not_grow_down(mm, init_mm):
+    for flags in (MAP_PRIVATE, MAP_SHARED):
+        assert do_mmap(mm, 0, 0x2000, RW, flags | MAP_GROWSDOWN, Device(init_mm.pages)) == -22
+    assert do_mmap(mm, 0, 0x2000, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_GROWSDOWN) == -22
+
+
 def test_private_mapping_of_a_device_copies_on_write(mm, user, init_mm):
     device = Device(init_mm.pages)
     va = do_mmap(mm, 0, 0x2000, RW, MAP_PRIVATE, device)
@@ -178,7 +185,7 @@ def test_stack_grows_within_its_limit_and_not_into_neighbours(mm, user):
     vma = setup_stack(mm)
     low = vma.vm_start
     user.write(low - 0x5000, b"deep")
-    assert vma.vm_start == low - 0x5000
+    assert (vma.vm_start, vma.vm_pgoff) == (low - 0x5000, (low - 0x5000) >> 12)
     assert find_vma_or_expand(mm, vma.vm_end - (9 << 20)) is None
     do_mmap(mm, low - 0x200000, 0x1000, RW, ANON | MAP_FIXED)
     assert find_vma_or_expand(mm, low - 0x180000) is None
@@ -188,6 +195,10 @@ def test_placement(mm):
     a = do_mmap(mm, 0x10000000, 0x3000, RW, ANON)
     assert a == 0x10000000
     assert do_mmap(mm, a, 0x1000, RW, ANON) == mm.mmap_base - 0x1000
+    assert do_mmap(mm, a + 0x3801, 0x1000, RW, ANON) == a + 0x3000, "a hint is rounded down"
+    assert do_munmap(mm, a + 0x3000, 0x1000) == 0
+    assert do_mmap(mm, 0x1801, 0x1000, RW, ANON) == 0x10000
+    assert do_munmap(mm, 0x10000, 0x1000) == 0
     assert do_mmap(mm, a, 0x1000, RW, ANON | MAP_FIXED_NOREPLACE) == -17
     assert do_mmap(mm, a + 0x1000, 0x1000, PROT_READ, ANON | MAP_FIXED) == a + 0x1000
     assert [(v.vm_start, v.vm_end, v.vm_pgoff) for v in mm.vmas()][:3] == [
