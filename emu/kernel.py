@@ -53,6 +53,7 @@ from kernel_model.mm.uaccess import UserSpace
 from kernel_model.mm.vma import MmRegistry
 from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.oops.common import System
+from kernel_model.output import Output
 from kernel_model.panic import Taint
 from kernel_model.profiles import Profile
 from kernel_model.sched.debug import show_blocked_state
@@ -243,7 +244,8 @@ class Kernel:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
         self.oops = self.arch_boot.oops()
         self._golden = Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
-                              self.machine.symbol("golden_file"), direct_hole)
+                              self.machine.symbol("output_file"), direct_hole)
+        self.output = Output(self.space)
         self.kthreads = Kthreads(self)
         self.lockdep = Lockdep(
             self.system, self.types, lambda: sorted(self.tasks.by_address.values(), key=lambda t: t.pid),
@@ -265,6 +267,7 @@ class Kernel:
             self.lockdep,
             self.rcu,
             self._golden,
+            self.output,
             self.kthreads,
             Sysrq(self.console, lambda: self.processes.sched.run_list, self.tasks.ppid, self.oops),
             self.oops,
@@ -334,7 +337,10 @@ class Kernel:
             return self.run_kthread("kt", case.removeprefix("kthread_").encode() + b"\0", "golden_kt", cpu)
         self._golden.file = self.machine.symbol("golden_file")
         variables = {"text": case.encode().ljust(64, b"\0"), "length": len(case)}
-        return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
+        try:
+            return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
+        finally:
+            self._golden.file = 0
 
     def write_golock(self, case: str, cpu: int = 0) -> str:
         """`echo case > /sys/kernel/debug/golock/trig`: misuse locks; the log of it. Tasks that block stay blocked."""
@@ -351,9 +357,12 @@ class Kernel:
         self._golden.file = self.machine.symbol(file)
         self.processes.poke(task, image, {"text": text.encode().ljust(64, b"\0"), "length": len(text)})
         self.processes.start_user(task, image, cpu)
-        if self.processes.run_group(task):
-            self.processes.sched.group_exit.pop(task.tgid, None)
-            self.processes.reap(task)
+        try:
+            if self.processes.run_group(task):
+                self.processes.sched.group_exit.pop(task.tgid, None)
+                self.processes.reap(task)
+        finally:
+            self._golden.file = 0
         return "".join(line + "\n" for line in self.console.lines[before:])
 
     def pass_time(self, seconds: float) -> str:

@@ -42,6 +42,7 @@ class UserResult:
     panic: bool
     dmesg: str  # what the kernel logged meanwhile
     values: dict[str, bytes] = field(default_factory=dict)  # contents of the variables that were asked for
+    output: str = ""  # what it and its children wrote to descriptors 1 and 2; bytes that are no UTF-8 escaped
 
 
 class StuckError(KemuError):
@@ -249,6 +250,7 @@ class Processes:
     ) -> UserResult:
         """Run a process to its end; see Kernel.run_user()."""
         before = len(self._kernel.console.lines)
+        self._kernel.output.take()
         self.poke(task, image, variables)
         self.start_user(task, image, cpu)
         try:
@@ -257,7 +259,8 @@ class Processes:
         finally:
             self.reap(task)
         code = None if ended.signal or ended.oops else ended.code >> 8
-        return UserResult(code, ended.signal, ended.oops, ended.panic, self._log_since(before), values)
+        return UserResult(code, ended.signal, ended.oops, ended.panic, self._log_since(before), values,
+                          self._kernel.output.take().decode(errors="backslashreplace"))
 
     def _log_since(self, before: int) -> str:
         return "".join(line + "\n" for line in self._kernel.console.lines[before:])

@@ -21,11 +21,12 @@ _PAGE = 4096
 
 
 class Golden:
-    """kcalls of the modules; `file` is the guest address of the struct file that descriptor 1 of every task opens."""
+    """kcalls of the modules. Descriptors 1 and 2 of every task are the struct file at guest address `output`, but for
+    1 where a shell has redirected it to `file`."""
 
     def __init__(
         self, space: KernelSpace, console: Console, vmalloc: Vmalloc, slab: Slab, user: Callable[[], UserSpace | None],
-        current: Callable[[], Task], file: int, direct_hole: int,
+        current: Callable[[], Task], output: int, direct_hole: int,
     ) -> None:
         self._space = space
         self._console = console
@@ -33,14 +34,15 @@ class Golden:
         self._slab = slab
         self._user = user
         self._current = current
-        self.file = file
+        self._output = output
+        self.file = 0
         self._direct_hole = direct_hole
         self._hole = 0
 
     @kcall
     def fget(self, fd: int) -> int:
-        """struct file *fget(unsigned int fd): 1, the shell's redirected output, is what the kernel was told."""
-        return self.file if fd == 1 else 0
+        """struct file *fget(unsigned int fd): NULL where nothing is open."""
+        return (self.file if fd == 1 else 0) or (self._output if fd in (1, 2) else 0)
 
     @kcall
     def golden_address(self, what: int) -> int:

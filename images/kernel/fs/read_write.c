@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * write(2) to the files that have a body here: debugfs files of modules, and /proc/sysrq-trigger.
+ * write(2) to the files that have a body here: debugfs files of modules, /proc/sysrq-trigger, a pipe (fs/pipe.c).
  * Mirrors fs/read_write.c and fs/debugfs/file.c (full_proxy_write) as far as a stack trace shows them.
  */
 #include <linux/fs.h>
@@ -26,9 +26,11 @@ __frame ssize_t vfs_write(struct file *file, const char *buf, size_t count, loff
 
 	if (!file->f_op->write)
 		return -EINVAL;
-	rwsem_acquire_read(&file->sb->s_writers, 0, 0, _THIS_IP_);	/* file_start_write() */
+	if (file->sb)
+		rwsem_acquire_read(&file->sb->s_writers, 0, 0, _THIS_IP_);	/* file_start_write() */
 	ret = file->f_op->write(file, buf, count, pos);
-	rwsem_release(&file->sb->s_writers, _THIS_IP_);
+	if (file->sb)
+		rwsem_release(&file->sb->s_writers, _THIS_IP_);
 	return ret;
 }
 
@@ -37,5 +39,5 @@ __frame ssize_t ksys_write(unsigned int fd, const char *buf, size_t count)
 	struct file *file = fget(fd);
 	loff_t pos = 0;
 
-	return file ? vfs_write(file, buf, count, &pos) : -9;
+	return file ? vfs_write(file, buf, count, &pos) : -EBADF;
 }

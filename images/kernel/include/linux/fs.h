@@ -18,7 +18,7 @@ extern struct super_block debugfs_sb, proc_sb;
 
 struct file {
 	const struct file_operations *f_op;
-	struct super_block *sb;
+	struct super_block *sb;	/* NULL: one that nobody freezes */
 	void *private_data;
 };
 
