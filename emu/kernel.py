@@ -60,7 +60,6 @@ from kernel_model.sched.debug import show_blocked_state
 from kernel_model.sched.hung_task import HungTasks
 from kernel_model.sched.rcu import Rcu
 from kernel_model.sched.task import Task
-from kernel_model.signals import Signals
 from kernel_model.sysrq import Sysrq
 from kernel_model.types import Btf, Types
 
@@ -263,7 +262,6 @@ class Kernel:
             *self.processes.subsystems(),
             self.deferred,
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
-            Signals(self.clock.read),
             self.lockdep,
             self.rcu,
             self._golden,
@@ -469,6 +467,11 @@ class _MachineKcalls:
     def flush_tlb_kernel_range(self, start: int, end: int) -> None:
         """void flush_tlb_kernel_range(unsigned long start, unsigned long end): on every CPU."""
         self._kernel.machine.flush_tlb_kernel_range(start, end)
+
+    @kcall
+    def ktime_get_mono_fast_ns(self) -> int:
+        """u64 ktime_get_mono_fast_ns(void): virtual time."""
+        return self._kernel.clock.read()
 
 
 # enum task_vma_mode of linux/sched.h

@@ -23,6 +23,8 @@ from kernel_model.sched.exit import Exit
 from kernel_model.sched.fork import Fork
 from kernel_model.sched.futex import Futexes
 from kernel_model.sched.requests import GuestCall, Sleeping
+from kernel_model.sched.sigcalls import SignalCalls
+from kernel_model.sched.signal import Signals
 from kernel_model.sched.task import Task, TaskExit, Tasks
 
 if TYPE_CHECKING:
@@ -77,10 +79,14 @@ class Processes:
     def subsystems(self) -> list[object]:
         """Everything here that implements kcalls."""
         kernel = self._kernel
+        signals = Signals(self.tasks, self.sched, self.current, kernel.space, kernel.types)
         return [
             self.sched,
-            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt),
-            Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
+            signals,
+            SignalCalls(self.tasks, signals, self.current, kernel.space),
+            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt,
+                 signals),
+            Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap, signals),
             MmSyscalls(self.current),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]

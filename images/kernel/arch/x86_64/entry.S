@@ -119,6 +119,8 @@ entry_SYSCALL_64_after_hwframe:
 	xorl %ebp, %ebp
 	xorl %ebx, %ebx
 	call do_syscall_64
+	testb %al, %al
+	jz error_return
 	.globl ret_to_user
 ret_to_user:
 	POP_REGS

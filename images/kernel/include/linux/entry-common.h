@@ -4,14 +4,19 @@
 #define _LINUX_ENTRY_COMMON_H
 
 #include <linux/lockdep.h>
+#include <linux/signal.h>
 
-/* kcall: a task that was killed ends here */
+/* arch/: hands a signal that waits to its handler; a task that was killed ends here */
 void arch_do_signal_or_restart(struct pt_regs *regs);
 
 static __always_inline void exit_to_user_mode_prepare(struct pt_regs *regs)
 {
-	if (unlikely(READ_ONCE(current->thread_info_flags) & 1UL << TIF_SIGPENDING))
+	/* exit_to_user_mode_loop(): more signals may come while interrupts are on */
+	while (unlikely(signal_pending(current))) {
+		local_irq_enable();
 		arch_do_signal_or_restart(regs);
+		local_irq_disable();
+	}
 	if (unlikely(kernel_features.prove_locking)) {
 		if (current->lockdep_depth)
 			lockdep_sys_exit();
