@@ -2,7 +2,8 @@
 
 Mirrors kernel/signal.c: send_signal_locked, complete_signal, force_sig_info_to_task, get_signal, do_notify_parent,
 retarget_shared_pending. Frames are guest text (images/kernel/arch/*/signal.c). SIGKILL is a bit of task_struct and in
-no queue. Leaves out: stopping (a default action that stops ends in an error), tracing, core dumps, limits of queues, signalfd.
+no queue. Leaves out: stopping (a default action that stops ends in an error), tracing, core dumps, limits of queues,
+signalfd.
 """
 
 from __future__ import annotations
