@@ -1,4 +1,4 @@
-"""Threads that change one address space at the same time: each finds its own memory as it left it, whatever is chosen."""
+"""Threads that change one address space at the same time: each finds its own memory as it left it."""
 
 from __future__ import annotations
 

@@ -151,5 +151,12 @@ __used __frame void el0t_64_sync_handler(struct pt_regs *regs)
 	exit_to_user_mode_prepare(regs);
 }
 
+/* Of a new task: a signal may have come before it ever ran. */
+__used __frame void asm_exit_to_user_mode(struct pt_regs *regs)
+{
+	local_irq_disable();
+	exit_to_user_mode_prepare(regs);
+}
+
 /* entered from assembly only; named here so that its prototype is known */
 __used void (*const thread_exit)(int) = do_group_exit;
