@@ -59,7 +59,7 @@ class ArchBoot:
 
     def copy_thread(self, child: Task, regs: int, newsp: int) -> None:
         """copy_thread(): `child` goes to user mode with a copy of the registers at `regs`, result 0, own stack."""
-        copy_thread(self._kernel, child, regs, newsp, abi.RESULT_MEMBER, abi.STACK_MEMBER)
+        copy_thread(self._kernel, child, regs, newsp, abi.RESULT_MEMBER, abi.STACK_MEMBER, "ret_from_fork")
 
     def oops(self) -> Arm64Oops:
         """The die path's kcalls."""

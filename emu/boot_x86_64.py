@@ -58,7 +58,7 @@ class ArchBoot:
 
     def copy_thread(self, child: Task, regs: int, newsp: int) -> None:
         """copy_thread(): `child` goes to user mode with a copy of the registers at `regs`, result 0, own stack."""
-        copy_thread(self._kernel, child, regs, newsp, abi.RESULT_MEMBER, abi.STACK_MEMBER)
+        copy_thread(self._kernel, child, regs, newsp, abi.RESULT_MEMBER, abi.STACK_MEMBER, "ret_from_fork_asm")
 
     def oops(self) -> X86Oops:
         """The die path's kcalls."""

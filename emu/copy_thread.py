@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from kernel_model.sched.task import Task
 
 
-def copy_thread(kernel: Kernel, child: Task, regs: int, newsp: int, result: str, sp: str) -> None:
-    """Put a copy of the struct pt_regs at `regs` on top of the child's stack, and let the child begin at ret_to_user.
+def copy_thread(kernel: Kernel, child: Task, regs: int, newsp: int, result: str, sp: str, first_text: str) -> None:
+    """Put a copy of the struct pt_regs at `regs` on top of the child's stack, and let the child begin at `first_text`.
 
     `result` and `sp` name the members that hold a system call's result and the user stack pointer.
     """
@@ -23,7 +23,7 @@ def copy_thread(kernel: Kernel, child: Task, regs: int, newsp: int, result: str,
     kernel.space.write_u64(there + kernel.types.offsetof("pt_regs", result), 0)
     if newsp:
         kernel.space.write_u64(there + kernel.types.offsetof("pt_regs", sp), newsp)
-    entry = kernel.machine.symbol("ret_to_user")
+    entry = kernel.machine.symbol(first_text)
 
     def first(cpu: Any) -> None:
         cpu.enter_kernel(entry, there)

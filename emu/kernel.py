@@ -54,13 +54,13 @@ from kernel_model.mm.uaccess import UserSpace
 from kernel_model.mm.vma import MmRegistry
 from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.oops.common import System
+from kernel_model.output import Output
 from kernel_model.panic import Taint
 from kernel_model.profiles import Profile
 from kernel_model.sched.debug import show_blocked_state
 from kernel_model.sched.hung_task import HungTasks
 from kernel_model.sched.rcu import Rcu
 from kernel_model.sched.task import Task
-from kernel_model.signals import Signals
 from kernel_model.sysrq import Sysrq
 from kernel_model.types import Btf, Types
 
@@ -245,7 +245,9 @@ class Kernel:
         direct_hole = self.init_mm.phys_to_virt(192 << 30)  # in the direct map's range, beyond any RAM
         self.oops = self.arch_boot.oops()
         self._golden = Golden(self.space, self.console, self.vmalloc, self.slab, self.user_space, self.current_task,
-                              self.machine.symbol("golden_file"), direct_hole)
+                              direct_hole)
+        self.output = Output(self.space)
+        self._redirected = 0
         self.kthreads = Kthreads(self)
         self.lockdep = Lockdep(
             self.system, self.types, lambda: sorted(self.tasks.by_address.values(), key=lambda t: t.pid),
@@ -263,10 +265,10 @@ class Kernel:
             *self.processes.subsystems(),
             self.deferred,
             MmKcalls(self.init_mm, self.slab, self.vmalloc, self.faults, self.mms),
-            Signals(self.clock.read),
             self.lockdep,
             self.rcu,
             self._golden,
+            self.output,
             self.kthreads,
             Sysrq(self.console, lambda: self.processes.sched.run_list, self.tasks.ppid, self.oops),
             self.oops,
@@ -286,9 +288,12 @@ class Kernel:
         self.attachments = Attachments(self, self.jit_window)
         return self.bpf.subsystems()
 
-    def redirected_file(self) -> int:
-        """struct file of the module or /proc file that descriptor 1 of programs is; 0 where it is none."""
-        return self._golden.file
+    def standard_file(self, fd: int) -> int:
+        """struct file that descriptor `fd` of a program that closed none leads to, 0: to none. 1 and 2 are a pipe that
+        is read outside, 1 is a module's or /proc's file where a shell has redirected it."""
+        if fd == 1 and self._redirected:
+            return self._redirected
+        return self.machine.symbol("output_file") if fd in (1, 2) else 0
 
     @property
     def jit_window(self) -> tuple[int, int]:
@@ -338,9 +343,12 @@ class Kernel:
         """`echo case > /sys/kernel/debug/golden/trig`: provoke one of module golden's faults."""
         if case.startswith("kthread_"):
             return self.run_kthread("kt", case.removeprefix("kthread_").encode() + b"\0", "golden_kt", cpu)
-        self._golden.file = self.machine.symbol("golden_file")
+        self._redirected = self.machine.symbol("golden_file")
         variables = {"text": case.encode().ljust(64, b"\0"), "length": len(case)}
-        return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
+        try:
+            return self.run_user("writer", variables, comm="sh", cpu=cpu, read={"result": 8})
+        finally:
+            self._redirected = 0
 
     def write_golock(self, case: str, cpu: int = 0) -> str:
         """`echo case > /sys/kernel/debug/golock/trig`: misuse locks; the log of it. Tasks that block stay blocked."""
@@ -354,12 +362,15 @@ class Kernel:
         image = _user_image("writer", self.arch.name)
         task = self.processes.exec(image, "writer", comm, pid)
         before = len(self.console.lines)
-        self._golden.file = self.machine.symbol(file)
+        self._redirected = self.machine.symbol(file)
         self.processes.poke(task, image, {"text": text.encode().ljust(64, b"\0"), "length": len(text)})
         self.processes.start_user(task, image, cpu)
-        if self.processes.run_group(task):
-            self.processes.sched.group_exit.pop(task.tgid, None)
-            self.processes.reap(task)
+        try:
+            if self.processes.run_group(task):
+                self.processes.sched.group_exit.pop(task.tgid, None)
+                self.processes.reap(task)
+        finally:
+            self._redirected = 0
         return "".join(line + "\n" for line in self.console.lines[before:])
 
     def pass_time(self, seconds: float) -> str:
@@ -466,6 +477,11 @@ class _MachineKcalls:
     def flush_tlb_kernel_range(self, start: int, end: int) -> None:
         """void flush_tlb_kernel_range(unsigned long start, unsigned long end): on every CPU."""
         self._kernel.machine.flush_tlb_kernel_range(start, end)
+
+    @kcall
+    def ktime_get_mono_fast_ns(self) -> int:
+        """u64 ktime_get_mono_fast_ns(void): virtual time."""
+        return self._kernel.clock.read()
 
 
 # enum task_vma_mode of linux/sched.h

@@ -26,6 +26,8 @@ from kernel_model.sched.exit import Exit
 from kernel_model.sched.fork import Fork
 from kernel_model.sched.futex import Futexes
 from kernel_model.sched.requests import GuestCall, Sleeping
+from kernel_model.sched.sigcalls import SignalCalls
+from kernel_model.sched.signal import Signals
 from kernel_model.sched.task import Task, TaskExit, Tasks
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class UserResult:
     panic: bool
     dmesg: str  # what the kernel logged meanwhile
     values: dict[str, bytes] = field(default_factory=dict)  # contents of the variables that were asked for
+    output: str = ""  # what it and its children wrote to descriptors 1 and 2; bytes that are no UTF-8 escaped
 
 
 class StuckError(KemuError):
@@ -83,14 +86,18 @@ class Processes:
     def subsystems(self) -> list[object]:
         """Everything here that implements kcalls."""
         kernel = self._kernel
+        signals = Signals(self.tasks, self.sched, self.current, kernel.space, kernel.types)
         return [
             self.sched,
             self.smp,
-            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt),
-            Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
+            signals,
+            SignalCalls(self.tasks, signals, self.current, kernel.space),
+            Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt,
+                 signals),
+            Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap, signals),
             MmSyscalls(self.current, self.open_files),
             FileSyscalls(self.current, self.open_files, kernel.init_mm, kernel.objects, kernel.space,
-                         kernel.redirected_file),
+                         kernel.standard_file),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]
 
@@ -262,6 +269,7 @@ class Processes:
     ) -> UserResult:
         """Run a process to its end; see Kernel.run_user()."""
         before = len(self._kernel.console.lines)
+        self._kernel.output.take()
         self.poke(task, image, variables)
         self.start_user(task, image, cpu)
         try:
@@ -270,7 +278,8 @@ class Processes:
         finally:
             self.reap(task)
         code = None if ended.signal or ended.oops else ended.code >> 8
-        return UserResult(code, ended.signal, ended.oops, ended.panic, self._log_since(before), values)
+        return UserResult(code, ended.signal, ended.oops, ended.panic, self._log_since(before), values,
+                          self._kernel.output.take().decode(errors="backslashreplace"))
 
     def _log_since(self, before: int) -> str:
         return "".join(line + "\n" for line in self._kernel.console.lines[before:])

@@ -21,11 +21,11 @@ _PAGE = 4096
 
 
 class Golden:
-    """kcalls of the modules; `file` is the guest address of the struct file that descriptor 1 of programs opens."""
+    """kcalls of the modules."""
 
     def __init__(
         self, space: KernelSpace, console: Console, vmalloc: Vmalloc, slab: Slab, user: Callable[[], UserSpace | None],
-        current: Callable[[], Task], file: int, direct_hole: int,
+        current: Callable[[], Task], direct_hole: int,
     ) -> None:
         self._space = space
         self._console = console
@@ -33,7 +33,6 @@ class Golden:
         self._slab = slab
         self._user = user
         self._current = current
-        self.file = file
         self._direct_hole = direct_hole
         self._hole = 0
 

@@ -1,7 +1,7 @@
 """Descriptors: which open file each number of a process means.
 
 Mirrors fs/file.c (alloc_fd, fd_install, file_close_fd, dup_fd, put_files_struct) and struct files_struct. Numbers 0
-to 2 are taken, as in a program that a shell has started, but no file is behind them here. Leaves out: RLIMIT_NOFILE
+to 2 are taken, as in a program that a shell has started; where they lead is known elsewhere. Leaves out: RLIMIT_NOFILE
 other than the usual one, close-on-exec (there is no execve()), dup() and fcntl().
 """
 

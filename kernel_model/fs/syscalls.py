@@ -28,19 +28,19 @@ _SEEK_DATA = 3
 class FileSyscalls:
     """kcalls behind the system calls on files; pointers are guest addresses, errors -errno.
 
-    `redirected` gives the struct file of a module that descriptor 1 of every program stands for, 0 where none does.
+    `standard` gives the struct file that descriptor 0, 1 or 2 of a program leads to from the start, 0 where to none.
     """
 
     def __init__(
         self, current: Callable[[], Task], files: OpenFiles, init_mm: InitMm, objects: GuestObjects, space: KernelSpace,
-        redirected: Callable[[], int],
+        standard: Callable[[int], int],
     ) -> None:
         self._current = current
         self._files = files
         self._init_mm = init_mm
         self._objects = objects
         self._space = space
-        self._redirected = redirected
+        self._standard = standard
 
     def _table(self) -> FilesStruct:
         files = self._current().files
@@ -55,7 +55,7 @@ class FileSyscalls:
         table = self._table()
         file = table.fds.get(fd)
         if file is None:
-            return self._redirected() if fd == 1 and 1 in table.fds else 0
+            return self._standard(fd) if fd in table.fds else 0
         table.held.append(file.get_file())
         return file.addr
 

@@ -97,6 +97,11 @@ class MmKcalls:
     def __handle_mm_fault(self, vma: int, address: int, flags: int, regs: int) -> Sleeping:
         return int((yield from self._faults.fault_steps(self._mms.vma(vma), address, FaultFlag(flags))))
 
+    @kcall
+    def kfence_handle_page_fault(self, addr: int, is_write: bool, regs: int) -> bool:
+        """bool kfence_handle_page_fault(): the pool is empty, as with kfence.sample_interval=0: never its page."""
+        return False
+
     # -- kernel memory -----------------------------------------------------------------------------------------------
 
     @kcall

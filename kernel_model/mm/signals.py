@@ -1,40 +1,71 @@
-"""Signals that memory faults raise, and the log line that goes with them.
+"""What is told of a signal: siginfo, and the log lines that go with faults.
 
-Mirrors force_sig_fault() (kernel/signal.c), show_signal_msg() (arch/x86/mm/fault.c) and print_vma_addr() (mm/memory.c).
-Leaves out: handlers, masks and queues; a forced fault signal of a process without a handler ends it.
+Mirrors uapi/asm-generic/siginfo.h, show_signal_msg() (arch/x86/mm/fault.c), show_signal() (arch/x86/kernel/traps.c) and
+print_vma_addr() (mm/memory.c). What becomes of a signal is in kernel_model/sched/signal.py.
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 from arch.interface import PAGE_SHIFT
 from kernel_model.mm.vma import MmStruct
 
-SIGKILL, SIGBUS, SIGSEGV = 9, 7, 11
+SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGKILL, SIGSEGV, SIGCHLD = 4, 5, 7, 8, 9, 11, 17
 SEGV_MAPERR, SEGV_ACCERR = 1, 2
-BUS_ADRERR = 2
+BUS_ADRALN, BUS_ADRERR = 1, 2
+SI_USER, SI_KERNEL, SI_TKILL = 0, 0x80, -6
+CLD_EXITED, CLD_KILLED = 1, 2
 
-_NAMES = {SIGKILL: "SIGKILL", SIGBUS: "SIGBUS", SIGSEGV: "SIGSEGV"}
+_NAMES = (
+    "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1",
+    "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP",
+    "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR",
+    "SIGSYS",
+)  # fmt: skip
 _CODES = {
-    (SIGSEGV, SEGV_MAPERR): "SEGV_MAPERR",
-    (SIGSEGV, SEGV_ACCERR): "SEGV_ACCERR",
-    (SIGBUS, BUS_ADRERR): "BUS_ADRERR",
-}
+    (SIGSEGV, SEGV_MAPERR): "SEGV_MAPERR", (SIGSEGV, SEGV_ACCERR): "SEGV_ACCERR",
+    (SIGBUS, BUS_ADRALN): "BUS_ADRALN", (SIGBUS, BUS_ADRERR): "BUS_ADRERR", (SIGFPE, 1): "FPE_INTDIV",
+    (SIGILL, 1): "ILL_ILLOPC", (SIGILL, 2): "ILL_ILLOPN", (SIGTRAP, 1): "TRAP_BRKPT",
+}  # fmt: skip
+_FAULTS = (SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV)
+_HEAD, _KERNEL_SIGINFO = struct.Struct("<iii4x"), 48
 
 
 @dataclass(frozen=True, slots=True)
 class SigInfo:
-    """siginfo of a fault: signal number, si_code and the address as the program used it."""
+    """siginfo: signal number and si_code; of a fault the address as the program used it, of a signal that somebody
+    sent the sender, of SIGCHLD the child and its status."""
 
     signo: int
     code: int
-    addr: int
+    addr: int = 0
+    pid: int = 0
+    uid: int = 0
+    status: int = 0
 
     def __str__(self) -> str:
-        name = _NAMES.get(self.signo, f"signal {self.signo}")
+        name = _NAMES[self.signo - 1] if 0 < self.signo <= len(_NAMES) else f"signal {self.signo}"
+        if self.code == SI_KERNEL:
+            return f"{name} (SI_KERNEL)"
+        if self.pid:
+            return f"{name} from pid {self.pid}"
         code = _CODES.get((self.signo, self.code), f"code {self.code}")
         return f"{name} ({code}) at {self.addr:#x}"
+
+    @property
+    def is_fault(self) -> bool:
+        """siginfo_layout() is SIL_FAULT."""
+        return self.signo in _FAULTS and 0 < self.code < SI_KERNEL
+
+    def pack(self) -> bytes:
+        """struct kernel_siginfo."""
+        if self.is_fault:
+            fields = struct.pack("<Q", self.addr)
+        else:
+            fields = struct.pack("<iIi", self.pid, self.uid, self.status)
+        return (_HEAD.pack(self.signo, 0, self.code) + fields).ljust(_KERNEL_SIGINFO, b"\0")
 
 
 def vma_location(mm: MmStruct, ip: int) -> str:
@@ -55,3 +86,14 @@ def segfault_line(
         f"{comm}[{pid}]: segfault at {addr:x} ip {ip:016x} sp {sp:016x} error {error:x}{where}"
         f" likely on CPU {cpu} (core {core}, socket {socket})"
     )
+
+
+def trap_line(mm: MmStruct, comm: str, pid: int, what: str, ip: int, sp: int, error: int) -> str:
+    """show_signal(): the x86 log line of any other signal that a trap raises and nobody handles."""
+    return f"traps: {comm}[{pid}] {what} ip:{ip:x} sp:{sp:x} error:{error:x}{vma_location(mm, ip)}"
+
+
+def bad_frame_line(mm: MmStruct, comm: str, pid: int, frame: int, ip: int, sp: int, orig_ax: int) -> str:
+    """signal_fault(): the x86 log line of a frame that rt_sigreturn() cannot take back; `frame` hashed as by %p."""
+    where = f"frame:{frame:016x} ip:{ip:x} sp:{sp:x} orax:{orig_ax:x}"
+    return f"{comm}[{pid}] bad frame in rt_sigreturn {where}{vma_location(mm, ip)}"

@@ -14,7 +14,6 @@ from arch.arm64.oops import Regs
 from arch.arm64.unwind import Frame, read_regs, unwind
 from arch.interface import Walk
 from kernel_model.kcall import kcall
-from kernel_model.mm.signals import BUS_ADRERR, SIGBUS, SigInfo
 from kernel_model.oops.common import BUGFLAG_WARNING, System
 from kernel_model.sched.task import Task, TaskExit
 
@@ -128,9 +127,7 @@ class Arm64Oops:
 
     @kcall
     def arm64_notify_die(self, regs: int, far: int, esr: int) -> None:
-        """do_mem_abort()'s end for faults that nothing handles: an oops by the fault's name, or SIGBUS."""
-        if self._regs(regs).user_mode:
-            raise TaskExit(SIGBUS, SigInfo(SIGBUS, BUS_ADRERR, far))
+        """do_mem_abort()'s end for faults of the kernel that nothing handles: an oops by the fault's name."""
         self._kernel_fault(oops.fault_name(esr), far, esr, regs)
 
     @kcall
@@ -208,8 +205,3 @@ class Arm64Oops:
     def unknown_ipi(self, ipinr: int) -> None:
         """The line of arch/arm64/kernel/smp.c:do_handle_IPI() about an IPI that it does not know."""
         self._system.console.print(f"CPU{self._system.cpu_number()}: Unknown IPI message 0x{ipinr:x}")
-
-    @kcall
-    def send_trap_signal(self, regs: int, sig: int, code: int) -> None:
-        """arm64_force_sig_fault() for user mode: the task has no handler, so the signal ends it."""
-        raise TaskExit(sig, SigInfo(sig, code, self._regs(regs).pc))

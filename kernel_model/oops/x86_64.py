@@ -14,8 +14,9 @@ from arch.x86_64 import oops
 from arch.x86_64.oops import PT_REGS_SIZE, Regs, SystemRegs
 from arch.x86_64.unwind import Stack, call_trace, read_regs, unwind
 from kernel_model.kcall import kcall
-from kernel_model.mm.signals import SigInfo, segfault_line
+from kernel_model.mm.signals import bad_frame_line, segfault_line, trap_line
 from kernel_model.oops.common import BUGFLAG_WARNING, System
+from kernel_model.sched.signal import unhandled_signal
 from kernel_model.sched.task import Task, TaskExit
 from kernel_model.vsprintf import hash_pointer
 
@@ -243,7 +244,7 @@ class X86Oops:
         """show_signal_msg(): the `segfault at` line and the code bytes of user mode."""
         s, r = self._system, self._regs(regs)
         task = s.current()
-        if task.mm is None:
+        if task.mm is None or not unhandled_signal(task, SIGSEGV):
             return
         s.console.print(
             segfault_line(task.mm, task.comm, task.pid, address, r.ip, r.sp, error_code, s.cpu_number()),
@@ -251,6 +252,19 @@ class X86Oops:
         )
 
     @kcall
-    def send_trap_signal(self, regs: int, sig: int, code: int) -> None:
-        """do_trap() for user mode: the task has no handler, so the signal ends it."""
-        raise TaskExit(sig, SigInfo(sig, code, self._regs(regs).ip))
+    def show_signal(self, regs: int, sig: int, what: int, err: int) -> None:
+        """show_signal(): `traps: touch[61] trap invalid opcode ip:...`; `what` is type and description."""
+        s, r = self._system, self._regs(regs)
+        task = s.current()
+        if task.mm is not None and unhandled_signal(task, sig):
+            text, error = s.space.read_cstr(what).decode(), err & 0xFFFF_FFFF_FFFF_FFFF
+            s.console.print(trap_line(task.mm, task.comm, task.pid, text, r.ip, r.sp, error))
+
+    @kcall
+    def signal_fault_text(self, regs: int, frame: int) -> None:
+        """signal_fault(): a program's rt_sigreturn() finds no frame that it can go back through."""
+        s, r = self._system, self._regs(regs)
+        task = s.current()
+        if task.mm is not None:
+            hashed = hash_pointer(frame)
+            s.console.print(bad_frame_line(task.mm, task.comm, task.pid, hashed, r.ip, r.sp, r.orig_ax))

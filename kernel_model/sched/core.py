@@ -101,8 +101,12 @@ class Scheduler:
     def kill(self, task: Task) -> None:
         """SIGKILL: whoever waits killably wakes up, everyone else dies on the way back to user mode."""
         task.view.sigkill_pending = True
+        self.signal_wake_up(task, fatal=True)
+
+    def signal_wake_up(self, task: Task, *, fatal: bool) -> None:
+        """void signal_wake_up(struct task_struct *t, bool fatal): it has a signal to look at."""
         task.view.thread_info_flags |= TIF_SIGPENDING
-        if task.blocked and task.state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL):
+        if task.blocked and task.state & (TASK_INTERRUPTIBLE | (TASK_WAKEKILL if fatal else 0)):
             self._wake(task)
 
     # -- choosing ----------------------------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ class Scheduler:
         """schedule() with a state set: False where a wake-up or a signal came before it."""
         if task.state == TASK_RUNNING:
             return False
-        if task.state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL) and task.view.sigkill_pending:
+        if self._signal_pending_state(task):
             task.state = TASK_RUNNING
             return False
         task.blocked = True
@@ -167,6 +171,13 @@ class Scheduler:
         task.view.nvcsw += 1
         self.chosen = None
         return True
+
+    @staticmethod
+    def _signal_pending_state(task: Task) -> bool:
+        """signal_pending_state(): any signal ends an interruptible sleep, a fatal one a killable sleep too."""
+        if task.state & TASK_INTERRUPTIBLE and task.view.thread_info_flags & TIF_SIGPENDING:
+            return True
+        return bool(task.state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL) and task.view.sigkill_pending)
 
     def pick(self, last: Task | None) -> Task | None:
         """The task that goes next after `last` blocked, ended or was stopped; None where no task can move."""

@@ -2,7 +2,7 @@
 
 Mirrors kernel/exit.c: exit_notify, forget_original_parent, release_task and __do_wait; the waiting itself is guest text
 (images/kernel/kernel/exit.c). Orphans belong to init, which is no task here and reaps them at once. Leaves out: process
-groups, stopped children, resource usage, parents that ignore SIGCHLD, subreapers.
+groups, stopped children, resource usage, subreapers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
 from kernel_model.mm.access import KernelSpace
 from kernel_model.sched.core import Scheduler
-from kernel_model.sched.task import TASK_INTERRUPTIBLE, Task, Tasks
+from kernel_model.sched.signal import Signals
+from kernel_model.sched.task import TASK_INTERRUPTIBLE, TIF_SIGPENDING, Task, Tasks
 
 _ECHILD, _ERESTARTSYS = 10, 512
 _SIGCHLD = 17
@@ -28,7 +29,7 @@ class Exit:
 
     def __init__(
         self, tasks: Tasks, sched: Scheduler, current: Callable[[], Task], space: KernelSpace,
-        exit_mm: Callable[[Task], None], release: Callable[[Task], None],
+        exit_mm: Callable[[Task], None], release: Callable[[Task], None], signals: Signals,
     ) -> None:
         self._tasks = tasks
         self._sched = sched
@@ -36,6 +37,7 @@ class Exit:
         self._space = space
         self._exit_mm = exit_mm
         self._release = release
+        self._signals = signals
         self._waiting: list[Task] = []  # in do_wait()
         sched.on_exit.append(self.exit_notify)
 
@@ -68,6 +70,11 @@ class Exit:
                 self._reap(task)
         if parent is None:
             return
+        ended = self._sched.group_exit.get(task.tgid) or task.exit
+        leader = self._tasks.by_address[int(task.view.group_leader)]
+        assert ended is not None
+        if self._signals.notify_parent(leader, parent, ended):
+            self._reap(task)
         for waiter in [t for t in self._waiting if t.tgid == parent.tgid]:
             self._waiting.remove(waiter)
             self._sched.wake(waiter, TASK_INTERRUPTIBLE)
@@ -107,7 +114,8 @@ class Exit:
                 return child.pid
         if options & WNOHANG:
             return 0
-        self._waiting.append(task)
+        if not task.view.thread_info_flags & TIF_SIGPENDING:  # it does not go to sleep then
+            self._waiting.append(task)
         return -_ERESTARTSYS
 
     @kcall

@@ -1,8 +1,8 @@
 """Threads and processes: how they begin, and how they end by themselves.
 
-Mirrors kernel/fork.c (kernel_clone, copy_process), kernel/exit.c (do_exit, do_group_exit) and the fatal half of
-kernel/signal.c (get_signal). Leaves out: vfork, namespaces, ptrace, thread-local storage registers, signal
-handlers. A new task is placed on the CPU with the fewest tasks, the lower number among equals.
+Mirrors kernel/fork.c (kernel_clone, copy_process) and kernel/exit.c (do_exit, do_group_exit). Leaves out: vfork,
+namespaces, ptrace, thread-local storage registers. A new task is placed on the CPU with the fewest tasks, the lower
+number among equals.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from kernel_model.kcall import kcall
 from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.fork import dup_mm
 from kernel_model.mm.page_alloc import OutOfMemoryError
-from kernel_model.mm.signals import SIGKILL, SigInfo
 from kernel_model.mm.vma import MmStruct
 from kernel_model.sched.core import Scheduler
 from kernel_model.sched.requests import GuestCall, Point, Sleeping
+from kernel_model.sched.signal import Signals, copy_signals
 from kernel_model.sched.task import PF_FORKNOEXEC, Task, TaskExit, Tasks
 
 _ENOMEM, _EINVAL, _ERESTARTNOINTR = 12, 22, 513
@@ -49,7 +49,7 @@ class Fork:
 
     def __init__(
         self, tasks: Tasks, sched: Scheduler, current: Callable[[], Task], copy_thread: ThreadCopier,
-        space: KernelSpace, adopt: Callable[[MmStruct], None],
+        space: KernelSpace, adopt: Callable[[MmStruct], None], signals: Signals,
     ) -> None:
         self._tasks = tasks
         self._sched = sched
@@ -57,6 +57,7 @@ class Fork:
         self._copy_thread = copy_thread
         self._space = space
         self._adopt = adopt  # makes a new mm known
+        self._signals = signals
 
     @kcall
     def kernel_clone(
@@ -69,7 +70,7 @@ class Fork:
             if flags & bits:
                 raise NotModelledError(f"clone: flags {flags:#x}: {what} not modelled")
         parent = self._current()
-        if parent.view.sigkill_pending:
+        if self._signals.recalc_sigpending(parent):  # those first: the child would not get them
             return -_ERESTARTNOINTR
         mm = parent.mm
         if not flags & CLONE_VM and (mm := (yield from self._copy_mm(parent))) is None:
@@ -83,6 +84,7 @@ class Fork:
             child.files = parent.files.share() if flags & CLONE_FILES else parent.files.dup_fd()
         child.uid, child.view.uid = parent.uid, parent.uid
         child.view.real_parent = parent.view.real_parent if flags & CLONE_THREAD else parent.address
+        copy_signals(child, parent, sighand=bool(flags & CLONE_SIGHAND), thread=thread, memory=bool(flags & CLONE_VM))
         self._copy_thread(child, regs, newsp)
         self._sched.start(child, self._sched.idlest_cpu())
         yield Point("fork")
@@ -124,12 +126,6 @@ class Fork:
     def do_group_exit(self, exit_code: int) -> None:
         """void do_group_exit(int exit_code): `exit_code` as wait(2) shows it."""
         raise TaskExit(exit_code)
-
-    @kcall
-    def arch_do_signal_or_restart(self, regs: int) -> None:
-        """get_signal(): the only signal that can be pending is SIGKILL."""
-        if self._current().view.sigkill_pending:
-            raise TaskExit(SIGKILL, SigInfo(SIGKILL, 0, 0), group=False)
 
     @kcall
     def fatal_signal_pending(self, task: int) -> bool:

@@ -17,6 +17,7 @@ from kernel_model.mm.signals import SigInfo
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.vma import MmStruct
 from kernel_model.mm.vmalloc import THREAD_SIZE, Vmalloc
+from kernel_model.sched.sighand import SigHand, SignalStruct, SigPending
 from kernel_model.types import Types, View
 
 PF_FORKNOEXEC, PF_NOFREEZE, PF_KTHREAD, PF_RANDOMIZE = 0x00000040, 0x00008000, 0x00200000, 0x00400000
@@ -80,6 +81,9 @@ class Task:
     origin: int = 0  # of a process that was forked: tgid of the program that it all began with
     wake_time: int | None = None  # virtual ns at which a timeout wakes it
     files: FilesStruct | None = None  # its descriptors; None in a kernel thread, and where it has ended
+    sighand: SigHand = field(default_factory=SigHand)
+    signal: SignalStruct = field(default_factory=SignalStruct)
+    pending: SigPending = field(default_factory=SigPending)
 
     @property
     def address(self) -> int:

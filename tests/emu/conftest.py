@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import images
 from emu import Kernel
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "kernel-texts"
@@ -85,3 +88,17 @@ def replaced(kernel: Kernel) -> Iterator[Callable[[str, Callable[..., object]], 
 
     yield replace
     machine._kcalls = before
+
+
+@pytest.fixture
+def run_native() -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """run_native(program): images/user/<program>.x86_64 as a process of this machine, where it is one that can."""
+
+    def run(program: str) -> subprocess.CompletedProcess[str]:
+        if platform.system() != "Linux" or platform.machine() != "x86_64":
+            pytest.skip(f"{program}.x86_64 needs an x86-64 Linux, this is {platform.system()} on {platform.machine()}")
+        path = Path(images.__file__).parent / "user" / f"{program}.x86_64"
+        limited = ["sh", "-c", 'ulimit -S -s 8192 && exec "$0"', str(path)]  # the stack that programs have in kemu
+        return subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+
+    return run

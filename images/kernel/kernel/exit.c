@@ -3,6 +3,7 @@
  * Waiting for children. Mirrors kernel/exit.c: kernel_wait4, do_wait. Left out: stopped and continued children, process
  * groups, resource usage, waitid(2).
  */
+#include <linux/signal.h>
 #include <linux/syscalls.h>
 
 #define WNOHANG 0x00000001
@@ -11,7 +12,6 @@
 #define __WNOTHREAD 0x20000000
 #define __WALL 0x40000000
 #define __WCLONE 0x80000000
-#define ERESTARTSYS 512
 
 /*
  * kcall: the pid of a child that has ended and now is gone, its status in *stat; 0 where none has and WNOHANG is set;

@@ -157,7 +157,7 @@ FUNC ret_to_kernel
 	kernel_exit 1
 END ret_to_kernel
 
-/* sp = the task's struct pt_regs; a new task begins here too */
+/* sp = the task's struct pt_regs */
 FUNC ret_to_user
 	kernel_exit 0
 END ret_to_user
@@ -189,9 +189,17 @@ FUNC __bad_stack
 	brk #1
 END __bad_stack
 
-/* A new kernel thread starts here: x19 = function, x20 = argument; the stack has no frame above. */
+/*
+ * A new task starts here. Of a kernel thread x19 = function, x20 = argument, and the stack has no frame above; of a user
+ * task x19 = 0 and sp = the struct pt_regs that it returns to user mode with.
+ */
 FUNC ret_from_fork
-	mov x29, xzr
+	cbnz x19, 1f
+	add x29, sp, #S_STACKFRAME
+	mov x0, sp
+	bl asm_exit_to_user_mode
+	b ret_to_user
+1:	mov x29, xzr
 	mov x30, xzr
 	mov x0, x20
 	blr x19

@@ -14,7 +14,6 @@ void do_el0_svc(struct pt_regs *regs);
 /* kcalls: texts, and what becomes of the task */
 void die(const char *str, struct pt_regs *regs, long err);
 bool report_bug(struct pt_regs *regs);	/* true: a WARN, go on behind the brk */
-void send_trap_signal(struct pt_regs *regs, int sig, int code);
 void panic_unhandled(struct pt_regs *regs, const char *vector, unsigned long esr);
 void panic_bad_stack(struct pt_regs *regs, unsigned long esr, unsigned long far);
 
@@ -150,6 +149,15 @@ static __frame void el0_svc(struct pt_regs *regs)
 	do_el0_svc(regs);
 }
 
+/* arm64_notify_die() of user mode: the frame will say nothing of the address. */
+static __always_inline void el0_signal(int sig, int code, unsigned long addr, unsigned long esr)
+{
+	local_irq_enable();
+	current->thread.fault_address = 0;
+	current->thread.fault_code = esr;
+	force_sig_fault(sig, code, addr);
+}
+
 __used __frame void el0t_64_sync_handler(struct pt_regs *regs)
 {
 	unsigned long esr = read_sysreg(esr_el1);
@@ -166,15 +174,25 @@ __used __frame void el0t_64_sync_handler(struct pt_regs *regs)
 		el0_ia(regs, esr);
 		break;
 	case ESR_EC_PC_ALIGN:
-	case ESR_EC_SP_ALIGN:
-		send_trap_signal(regs, SIGBUS, 1);
+		el0_signal(SIGBUS, BUS_ADRALN, read_sysreg(far_el1), esr);
 		break;
-	case ESR_EC_BRK64:
-		send_trap_signal(regs, SIGTRAP, 1);
+	case ESR_EC_SP_ALIGN:
+		el0_signal(SIGBUS, BUS_ADRALN, regs->sp, esr);
+		break;
+	case ESR_EC_BRK64:	/* send_user_sigtrap() leaves what is known of the last fault */
+		local_irq_enable();
+		force_sig_fault(SIGTRAP, TRAP_BRKPT, regs->pc);
 		break;
 	default:
-		send_trap_signal(regs, SIGILL, 1);
+		el0_signal(SIGILL, ILL_ILLOPC, regs->pc, 0);
 	}
+	local_irq_disable();
+	exit_to_user_mode_prepare(regs);
+}
+
+/* Of a new task: a signal may have come before it ever ran. */
+__used __frame void asm_exit_to_user_mode(struct pt_regs *regs)
+{
 	local_irq_disable();
 	exit_to_user_mode_prepare(regs);
 }

@@ -21,6 +21,8 @@
 #define ESR_FSC_FAULT 0x04	/* translation */
 #define ESR_FSC_ACCESS 0x08
 #define ESR_FSC_PERM 0x0c
+#define ESR_EC_MASK (0x3fUL << 26)
+#define ESR_IL (1UL << 25)
 #define ESR_WNR (1UL << 6)
 #define ESR_CM (1UL << 8)
 

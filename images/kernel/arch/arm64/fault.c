@@ -6,13 +6,14 @@
  */
 #include <linux/bpf.h>
 #include <linux/mmap_lock.h>
+#include <linux/signal.h>
 #include <asm/ptrace.h>
 #include "esr.h"
 
 /* kcalls */
 void die_kernel_fault(const char *msg, unsigned long addr, unsigned long esr, struct pt_regs *regs);
 void spurious_translation_fault(unsigned long addr);	/* the WARN_RATELIMIT text */
-/* fault_info[].name, then die("Oops", ...) in kernel mode or a signal in user mode */
+/* fault_info[].name, then die("Oops", ...) */
 void arm64_notify_die(struct pt_regs *regs, unsigned long far, unsigned long esr);
 
 static __always_inline bool is_el1_instruction_abort(unsigned long esr)
@@ -92,12 +93,22 @@ static __frame void __do_kernel_fault(unsigned long addr, unsigned long esr, str
 	die_kernel_fault(msg, addr, esr, regs);
 }
 
+/* What a signal frame will say; of a kernel address a program learns only that it faulted. */
+static void set_thread_esr(unsigned long address, unsigned long esr)
+{
+	unsigned long told = ESR_EC_MASK | ESR_IL | (is_el0_instruction_abort(esr) ? 0 : ESR_CM | ESR_WNR);
+
+	current->thread.fault_address = address;
+	current->thread.fault_code = is_ttbr0_addr(address) ? esr : (esr & told) | ESR_FSC_FAULT;
+}
+
 static __frame void do_bad_area(unsigned long far, unsigned long esr, struct pt_regs *regs)
 {
 	if (!user_mode(regs)) {
 		__do_kernel_fault(far, esr, regs);
 		return;
 	}
+	set_thread_esr(far, esr);
 	force_sig_fault(SIGSEGV, ESR_FSC_TYPE(esr) == ESR_FSC_FAULT ? SEGV_MAPERR : SEGV_ACCERR, far);
 }
 
@@ -157,7 +168,7 @@ static __frame int do_page_fault(unsigned long far, unsigned long esr, struct pt
 				goto done;
 			if (fault & VM_FAULT_MAJOR)
 				mm_flags |= FAULT_FLAG_TRIED;
-			if (fatal_signal_pending(current))
+			if (fault_signal_pending(fault, true))
 				return 0;
 		}
 	}
@@ -174,7 +185,7 @@ retry:
 		goto bad_area;
 	}
 	fault = handle_mm_fault(vma, addr, mm_flags, regs);
-	if (fault & VM_FAULT_RETRY && fatal_signal_pending(current)) {
+	if (fault_signal_pending(fault, user_mode(regs))) {
 		if (!user_mode(regs))
 			goto no_context;
 		return 0;
@@ -192,6 +203,7 @@ done:
 bad_area:
 	if (!user_mode(regs))
 		goto no_context;
+	set_thread_esr(far, esr);
 	user_fault_error(fault, si_code, far);
 	return 0;
 no_context:
@@ -216,6 +228,12 @@ __frame void do_mem_abort(unsigned long far, unsigned long esr, struct pt_regs *
 	case ESR_FSC_ACCESS:
 	case ESR_FSC_PERM:
 		do_page_fault(far, esr, regs);
+		return;
+	}
+	if (user_mode(regs)) {
+		current->thread.fault_address = 0;
+		current->thread.fault_code = esr;
+		force_sig_fault(SIGBUS, BUS_ADRERR, far);
 		return;
 	}
 	arm64_notify_die(regs, far, esr);

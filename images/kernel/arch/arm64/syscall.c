@@ -16,6 +16,16 @@
 #define __NR_exit_group 94
 #define __NR_futex 98
 #define __NR_sched_yield 124
+#define __NR_restart_syscall 128
+#define __NR_kill 129
+#define __NR_tkill 130
+#define __NR_tgkill 131
+#define __NR_sigaltstack 132
+#define __NR_rt_sigsuspend 133
+#define __NR_rt_sigaction 134
+#define __NR_rt_sigprocmask 135
+#define __NR_rt_sigpending 136
+#define __NR_rt_sigreturn 139
 #define __NR_prctl 167
 #define __NR_getpgid 155
 #define __NR_getpid 172
@@ -86,6 +96,28 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return do_mprotect_pkey(regs->regs[0], regs->regs[1], regs->regs[2]);
 	case __NR_madvise:
 		return do_madvise(regs->regs[0], regs->regs[1], (int)regs->regs[2]);
+	case __NR_restart_syscall:
+		return sys_restart_syscall();
+	case __NR_kill:
+		return sys_kill((pid_t)regs->regs[0], (int)regs->regs[1]);
+	case __NR_tkill:
+		return sys_tkill((pid_t)regs->regs[0], (int)regs->regs[1]);
+	case __NR_tgkill:
+		return sys_tgkill((pid_t)regs->regs[0], (pid_t)regs->regs[1], (int)regs->regs[2]);
+	case __NR_sigaltstack:
+		return __do_sys_sigaltstack((void *)regs->regs[0], (void *)regs->regs[1], regs->sp);
+	case __NR_rt_sigsuspend:
+		return __do_sys_rt_sigsuspend((void *)regs->regs[0], regs->regs[1]);
+	case __NR_rt_sigaction:
+		return __do_sys_rt_sigaction((int)regs->regs[0], (void *)regs->regs[1], (void *)regs->regs[2],
+					     regs->regs[3]);
+	case __NR_rt_sigprocmask:
+		return __do_sys_rt_sigprocmask((int)regs->regs[0], (void *)regs->regs[1], (void *)regs->regs[2],
+					       regs->regs[3]);
+	case __NR_rt_sigpending:
+		return __do_sys_rt_sigpending((void *)regs->regs[0], regs->regs[1]);
+	case __NR_rt_sigreturn:
+		return __do_sys_rt_sigreturn(regs);
 	case __NR_gettid:
 		return current->pid;
 	case __NR_sched_yield:

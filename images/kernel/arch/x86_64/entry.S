@@ -121,8 +121,8 @@ entry_SYSCALL_64_after_hwframe:
 	xorl %ebp, %ebp
 	xorl %ebx, %ebx
 	call do_syscall_64
-	.globl ret_to_user
-ret_to_user:
+	testb %al, %al
+	jz error_return
 	POP_REGS
 	addq $8, %rsp
 	movq (%rsp), %rcx
@@ -133,13 +133,17 @@ ret_to_user:
 	.size entry_SYSCALL_64_after_hwframe, . - entry_SYSCALL_64_after_hwframe
 END entry_SYSCALL_64
 
-/* A new kernel thread starts here: rbx = function, r12 = argument; the stack has no frame above. */
+/*
+ * A new task starts here. Of a kernel thread rbx = function, r12 = argument, and the stack has no frame above; of a user
+ * task rbx = 0 and rsp = the struct pt_regs that it returns to user mode with.
+ */
 FUNC ret_from_fork_asm
 	xorl %ebp, %ebp
-	movq %rbx, %rdi
-	movq %r12, %rsi
+	movq %rsp, %rdi
+	movq %rbx, %rsi
+	movq %r12, %rdx
 	call ret_from_fork
-	ud2
+	jmp error_return
 END ret_from_fork_asm
 
 /* Where functions called from outside return to. */

@@ -25,6 +25,14 @@ void oops_end(unsigned long flags, struct pt_regs *regs, int sig);
 void show_signal_msg(struct pt_regs *regs, unsigned long error_code, unsigned long address);
 bool in_task_stack_guard_page(unsigned long address);
 void handle_stack_overflow(struct pt_regs *regs, unsigned long fault_address);
+/* What a signal frame will say of it. */
+static __always_inline void set_signal_archinfo(unsigned long address, unsigned long error_code)
+{
+	current->thread.trap_nr = X86_TRAP_PF;
+	current->thread.error_code = error_code | X86_PF_USER;
+	current->thread.cr2 = address;
+}
+
 /* kcall: walks init_mm, true where the entry allows the access after all */
 bool spurious_kernel_fault(unsigned long error_code, unsigned long address);
 
@@ -81,6 +89,7 @@ static __always_inline void bad_area_nosemaphore(struct pt_regs *regs, unsigned 
 	if (address >= TASK_SIZE_MAX)
 		error_code |= X86_PF_PROT;
 	show_signal_msg(regs, error_code, address);
+	set_signal_archinfo(address, error_code);
 	force_sig_fault(SIGSEGV, si_code, address);
 	local_irq_disable();
 }
@@ -120,6 +129,7 @@ static void fault_error(struct pt_regs *regs, unsigned long error_code, unsigned
 			kernelmode_fixup_or_oops(regs, error_code, address, SIGBUS, BUS_ADRERR);
 			return;
 		}
+		set_signal_archinfo(address, error_code);
 		force_sig_fault(SIGBUS, BUS_ADRERR, address);
 	} else {
 		bad_area_nosemaphore(regs, error_code, address, SEGV_MAPERR);
@@ -179,7 +189,7 @@ noinline void do_user_addr_fault(struct pt_regs *regs, unsigned long error_code,
 				goto done;
 			if (fault & VM_FAULT_MAJOR)
 				flags |= FAULT_FLAG_TRIED;
-			if (fatal_signal_pending(current))
+			if (fault_signal_pending(fault, true))
 				return;
 		}
 	}
@@ -195,7 +205,7 @@ retry:
 		return;
 	}
 	fault = handle_mm_fault(vma, address, flags, regs);
-	if (fault & VM_FAULT_RETRY && fatal_signal_pending(current)) {
+	if (fault_signal_pending(fault, user_mode(regs))) {
 		if (!user_mode(regs))
 			kernelmode_fixup_or_oops(regs, error_code, address, SIGBUS, BUS_ADRERR);
 		return;

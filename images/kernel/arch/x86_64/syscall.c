@@ -51,6 +51,26 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return do_mprotect_pkey(regs->di, regs->si, regs->dx);
 	case 11:
 		return __vm_munmap(regs->di, regs->si);
+	case 13:
+		return __do_sys_rt_sigaction((int)regs->di, (void *)regs->si, (void *)regs->dx, regs->r10);
+	case 14:
+		return __do_sys_rt_sigprocmask((int)regs->di, (void *)regs->si, (void *)regs->dx, regs->r10);
+	case 15:
+		return __do_sys_rt_sigreturn(regs);
+	case 62:
+		return sys_kill((pid_t)regs->di, (int)regs->si);
+	case 127:
+		return __do_sys_rt_sigpending((void *)regs->di, regs->si);
+	case 130:
+		return __do_sys_rt_sigsuspend((void *)regs->di, regs->si);
+	case 131:
+		return __do_sys_sigaltstack((void *)regs->di, (void *)regs->si, regs->sp);
+	case 200:
+		return sys_tkill((pid_t)regs->di, (int)regs->si);
+	case 219:
+		return sys_restart_syscall();
+	case 234:
+		return sys_tgkill((pid_t)regs->di, (pid_t)regs->si, (int)regs->dx);
 	case 28:
 		return do_madvise(regs->di, regs->si, (int)regs->dx);
 	case 157:
@@ -72,7 +92,8 @@ __traceable long __x64_sys_bpf(struct pt_regs *regs)
 	return __sys_bpf((int)regs->di, (union bpf_attr *)regs->si, (unsigned int)regs->dx);
 }
 
-__frame void do_syscall_64(struct pt_regs *regs, int nr)
+/* True where SYSRET can return: it takes ip and flags from rcx and r11, and a handler begins with others. */
+__frame bool do_syscall_64(struct pt_regs *regs, int nr)
 {
 	enter_from_user_mode();
 	local_irq_enable();
@@ -82,4 +103,9 @@ __frame void do_syscall_64(struct pt_regs *regs, int nr)
 	trace_sys_exit(regs, (long)regs->ax);
 	local_irq_disable();
 	exit_to_user_mode_prepare(regs);
+	if (unlikely(regs->cx != regs->ip || regs->r11 != regs->flags))
+		return false;
+	if (unlikely(regs->cs != __USER_CS || regs->ss != __USER_DS || regs->ip >= TASK_SIZE_MAX))
+		return false;
+	return !(regs->flags & (X86_EFLAGS_RF | X86_EFLAGS_TF));
 }

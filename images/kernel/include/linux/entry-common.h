@@ -4,8 +4,9 @@
 #define _LINUX_ENTRY_COMMON_H
 
 #include <linux/lockdep.h>
+#include <linux/signal.h>
 
-/* kcall: a task that was killed ends here */
+/* arch/: hands a signal that waits to its handler; a task that was killed ends here */
 void arch_do_signal_or_restart(struct pt_regs *regs);
 
 #define EXIT_TO_USER_MODE_WORK (1UL << TIF_SIGPENDING | 1UL << TIF_NEED_RESCHED)

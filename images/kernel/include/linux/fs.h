@@ -57,7 +57,7 @@ struct inode {
 
 struct file {
 	const struct file_operations *f_op;
-	struct super_block *sb;
+	struct super_block *sb;	/* NULL: one that nobody freezes */
 	void *private_data;
 	unsigned int f_mode;
 	loff_t f_pos;
@@ -77,12 +77,14 @@ static __always_inline void inode_unlock(struct inode *inode)
 
 static __always_inline void file_start_write(struct file *file)
 {
-	rwsem_acquire_read(&file->sb->s_writers, 0, 0, _THIS_IP_);
+	if (file->sb)
+		rwsem_acquire_read(&file->sb->s_writers, 0, 0, _THIS_IP_);
 }
 
 static __always_inline void file_end_write(struct file *file)
 {
-	rwsem_release(&file->sb->s_writers, _THIS_IP_);
+	if (file->sb)
+		rwsem_release(&file->sb->s_writers, _THIS_IP_);
 }
 
 ssize_t full_proxy_write(struct file *file, const char *buf, size_t count, loff_t *pos);

@@ -36,6 +36,7 @@ struct mm_struct {
 	unsigned long task_size;
 	unsigned long start_stack;
 	unsigned long mmap_base;
+	unsigned long vdso_sigtramp;	/* context.vdso: where a handler returns to, arm64 */
 };
 
 struct vm_operations_struct;

@@ -19,8 +19,19 @@
 #define TASK_KILLABLE (TASK_WAKEKILL | TASK_UNINTERRUPTIBLE)
 #define TASK_NORMAL (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE)
 
+#include <asm/processor.h>
+
 struct wake_q_node { struct wake_q_node *next; };
 struct bpf_run_ctx;
+
+/* What restart_syscall(2) goes on with. */
+enum restart_fn { RESTART_NONE, RESTART_FUTEX_WAIT };
+struct restart_block {
+	enum restart_fn fn;
+	u32 val;
+	u32 *uaddr;
+	u64 time;	/* virtual ns at which the wait ends */
+};
 
 /* When interrupts were last enabled and disabled, for reports of lockdep; include/linux/irqflags.h */
 struct irqtrace_events {
@@ -62,6 +73,14 @@ struct task_struct {
 	bool irq_config;	/* one that would be threaded with PREEMPT_RT */
 	struct irqtrace_events irqtrace;
 	bool rcu_read_unlock_special;	/* a grace period waits for the end of its read section */
+	bool restore_sigmask;	/* saved_sigmask is due at the next way to user mode */
+	u64 blocked;	/* sigset_t */
+	u64 saved_sigmask;
+	unsigned long sas_ss_sp;
+	size_t sas_ss_size;
+	unsigned int sas_ss_flags;
+	struct restart_block restart_block;
+	struct thread_struct thread;
 	char comm[TASK_COMM_LEN];
 };
 
@@ -87,6 +106,8 @@ static __always_inline bool faulthandler_disabled(void)
 
 static __always_inline bool signal_pending_state(unsigned int state, struct task_struct *p)
 {
+	if (state & TASK_INTERRUPTIBLE && READ_ONCE(p->thread_info_flags) & 1UL << TIF_SIGPENDING)
+		return true;
 	return state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL) && READ_ONCE(p->sigkill_pending);
 }
 
@@ -101,7 +122,6 @@ void sched_point(void);	/* something that others wait for has changed */
 u64 sched_clock(void);	/* virtual nanoseconds */
 
 /* kcalls */
-void force_sig_fault(int sig, int code, unsigned long addr);
 __noreturn void do_group_exit(int exit_code);
 bool fatal_signal_pending(struct task_struct *task);
 

@@ -67,6 +67,22 @@ int __vm_munmap(unsigned long start, size_t len);
 int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot);
 int do_madvise(unsigned long start, size_t len, int behavior);
 long ksys_prctl(int option, unsigned long arg2);
+
+/* kernel/signal.c; sets are sigset_t, kernel_sigaction and stack_t of the program */
+struct sigaction;
+struct sigaltstack;
+long __do_sys_rt_sigaction(int sig, const struct sigaction *act, struct sigaction *oact, size_t sigsetsize);
+long __do_sys_rt_sigprocmask(int how, u64 *nset, u64 *oset, size_t sigsetsize);
+long __do_sys_rt_sigpending(u64 *uset, size_t sigsetsize);
+long __do_sys_rt_sigsuspend(u64 *unewset, size_t sigsetsize);
+long __do_sys_sigaltstack(const struct sigaltstack *uss, struct sigaltstack *uoss, unsigned long sp);
+long __do_sys_rt_sigreturn(struct pt_regs *regs);
+long sys_restart_syscall(void);
+long sys_tkill(pid_t pid, int sig);
+long sys_tgkill(pid_t tgid, pid_t pid, int sig);
+/* kcall of it */
+long sys_kill(pid_t pid, int sig);
+
 long __do_sys_wait4(pid_t upid, int *stat_addr, unsigned int options, void *ru);
 
 /* kcalls of kernel/fork.c, exit.c, futex/ and sched/ */

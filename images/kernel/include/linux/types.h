@@ -86,7 +86,12 @@ typedef int pid_t;
 #define SIGSEGV 11
 #define SEGV_MAPERR 1
 #define SEGV_ACCERR 2
+#define BUS_ADRALN 1
 #define BUS_ADRERR 2
+#define FPE_INTDIV 1
+#define ILL_ILLOPC 1
+#define ILL_ILLOPN 2
+#define TRAP_BRKPT 1
 
 void *memcpy(void *to, const void *from, size_t n);
 void *memset(void *s, int c, size_t n);

@@ -12,7 +12,12 @@ struct pt_regs {
 	unsigned long ip, cs, flags, sp, ss;
 };
 
+#define __USER_DS 0x2bUL
+#define __USER_CS 0x33UL
+#define X86_EFLAGS_TF 0x100UL
 #define X86_EFLAGS_IF 0x200UL
+#define X86_EFLAGS_DF 0x400UL
+#define X86_EFLAGS_RF 0x10000UL
 #define X86_EFLAGS_AC 0x40000UL
 #define TASK_SIZE_MAX 0x7ffffffff000UL
 
