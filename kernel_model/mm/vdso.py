@@ -1,7 +1,7 @@
 """The page that the kernel gives every program: on arm64 signal handlers return through it.
 
-Mirrors arch/arm64/kernel/vdso.c (arch_setup_additional_pages) and vdso/sigreturn.S. Leaves out: [vvar], clocks, and all of
-it on x86-64, where a handler must bring its own way back (SA_RESTORER). The page is a private one of each program.
+Mirrors arch/arm64/kernel/vdso.c (arch_setup_additional_pages) and vdso/sigreturn.S. Leaves out: [vvar], clocks, and all
+of it on x86-64, where a handler must bring its own way back (SA_RESTORER). The page is a private one of each program.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Signals and threads: who takes one, what they share, and a wait that goes on because somebody else took the signal."""
+"""Signals and threads: who takes one, what they share, and a wait that goes on where somebody else took the signal."""
 
 from __future__ import annotations
 

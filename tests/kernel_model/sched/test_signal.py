@@ -273,7 +273,8 @@ def test_layout_of_siginfo():
 
 
 @pytest.mark.parametrize(("info", "text"), [
-    (SigInfo(SEGV, SEGV_ACCERR, 0x10), "SIGSEGV (SEGV_ACCERR) at 0x10"), (SigInfo(SEGV, SI_KERNEL), "SIGSEGV (SI_KERNEL)"),
+    (SigInfo(SEGV, SEGV_ACCERR, 0x10), "SIGSEGV (SEGV_ACCERR) at 0x10"),
+    (SigInfo(SEGV, SI_KERNEL), "SIGSEGV (SI_KERNEL)"),
     (SigInfo(TERM, SI_USER, pid=61), "SIGTERM from pid 61"), (SigInfo(40, SI_USER, pid=61), "signal 40 from pid 61"),
     (SigInfo(ILL, 2, 4), "SIGILL (ILL_ILLOPN) at 0x4"), (SigInfo(31, 7, 4), "SIGSYS (code 7) at 0x4"),
 ])
