@@ -20,6 +20,7 @@ from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap,
 from kernel_model.mm.signals import SigInfo
 from kernel_model.mm.syscalls import MmSyscalls
 from kernel_model.mm.uaccess import UserSpace
+from kernel_model.mm.vdso import arch_setup_additional_pages
 from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.sched.core import Scheduler
 from kernel_model.sched.exit import Exit
@@ -125,6 +126,8 @@ class Processes:
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         setup_stack(mm)
+        if kernel.arch.name == "arm64":
+            arch_setup_additional_pages(space)
         self._bind_locks(mm)
         kernel.lockdep.saw_exec(mm.addr)
         task = self.tasks.create(comm or program, mm, pid)

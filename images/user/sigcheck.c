@@ -581,6 +581,8 @@ static void check_own(void)
 	unsigned int mxcsr = 0x5f80, after = 0;
 	unsigned short fcw = 0x27f, fcw_after = 0;
 	unsigned long value = 0x41, value_after = 0;
+	struct sigaction without = { handler, SA_SIGINFO, 0, 0 };
+	long pid;
 
 	set_handler(SIGTRAP, handler, 0, 0);
 	set_handler(SIGILL, handler, 0, 0);
@@ -589,6 +591,14 @@ static void check_own(void)
 	TRAP("int3");
 	check("x86 int3", seen.signo * 1000 + seen.code, SIGTRAP * 1000 + 0x80);
 	check("x86 int3 address", (long)seen.addr, 0);
+	pid = fork();
+	if (!pid) {
+		set_handler(SIGSEGV, SIG_DFL, 0, 0);
+		sigaction(SIGUSR1, &without, 0);
+		kill(syscall3(__NR_getpid, 0, 0, 0), SIGUSR1);
+		exit_group(0);
+	}
+	check("x86 handler without a restorer", wait_for(pid) & 0x7f, SIGSEGV);
 	TRAP("ud2");
 	check("x86 ud2", seen.signo * 1000 + seen.code, SIGILL * 1000 + 2);
 	check("x86 ud2 address", seen.addr + 2 == resumed, 1);
@@ -649,6 +659,7 @@ static void look_at_records(int sig, struct siginfo *info, struct ucontext *uc)
 static void check_own(void)
 {
 	unsigned long value = 0x41, after = 0, fpcr = 0x400000;
+	struct sigaction without = { handler, SA_SIGINFO, 0, 0 };
 
 	set_handler(SIGTRAP, handler, 0, 0);
 	set_handler(SIGILL, handler, 0, 0);
@@ -658,6 +669,10 @@ static void check_own(void)
 	TRAP("udf #0");
 	check("arm64 udf", seen.signo * 1000 + seen.code, SIGILL * 1000 + 1);
 	check("arm64 udf address", seen.addr + 4 == resumed, 1);
+	forget();
+	sigaction(SIGUSR1, &without, 0);
+	kill(self, SIGUSR1);
+	check("arm64 handler without a restorer", seen.count, 1);
 	set_handler(SIGSEGV, look_at_records, 0, 0);
 	__asm__ __volatile__(".arch_extension simd\n\tfmov d0, %0\n\tmsr fpcr, %1" :: "r"(value), "r"(fpcr));
 	store(read_only);

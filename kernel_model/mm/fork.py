@@ -32,6 +32,7 @@ def dup_mm(oldmm: MmStruct, name: str) -> Sleeping:
     """
     mm = MmStruct(oldmm.init_mm, oldmm.objects, name)
     mm.flush, mm.mmap_base, mm.max_map_count = oldmm.flush, oldmm.mmap_base, oldmm.max_map_count
+    mm.set_sigtramp(oldmm.vdso_sigtramp)
     try:
         yield from _dup_mmap(mm, oldmm)
     except OutOfMemoryError:

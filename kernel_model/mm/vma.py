@@ -118,6 +118,12 @@ class MmStruct:
             "mm_struct", pgd=init_mm.phys_to_virt(self.tree.root), task_size=self.task_size, mmap_base=self.mmap_base
         )
         objects.init_mmap_lock(self.addr)
+        self.vdso_sigtramp = 0
+
+    def set_sigtramp(self, address: int) -> None:
+        """context.vdso: where handlers return to that bring no way back of their own."""
+        self.vdso_sigtramp = address
+        self.objects.set("mm_struct", self.addr, vdso_sigtramp=address)
 
     @property
     def pgd(self) -> int:

@@ -15,7 +15,7 @@ from arch.arm64.unwind import Frame, read_regs, unwind
 from arch.interface import Walk
 from kernel_model.kcall import kcall
 from kernel_model.oops.common import BUGFLAG_WARNING, System
-from kernel_model.sched.task import Task, TaskExit
+from kernel_model.sched.task import TIF_SIGPENDING, Task, TaskExit
 
 SIGKILL = 9
 _TIF_SIGPENDING, _TIF_NOTIFY_RESUME, _TIF_FOREIGN_FPSTATE = 1 << 0, 1 << 3, 1 << 4
@@ -69,7 +69,7 @@ class Arm64Oops:
         """thread_info.flags of a task that is off its CPU (6.18): the FP registers are not a kernel thread's; the
         libc of a user task has registered an rseq area, which a switch makes due on the way out."""
         due = _TIF_NOTIFY_RESUME if task.mm is not None else _TIF_FOREIGN_FPSTATE
-        return due | (_TIF_SIGPENDING if task.view.sigkill_pending else 0)
+        return due | (_TIF_SIGPENDING if task.view.thread_info_flags & TIF_SIGPENDING else 0)
 
     def task_trace(self, task: Task, frame_pointer: int, *, asleep: bool = False) -> list[str]:
         """show_stack() from a frame record on a task's stack: the first entry is marked (C) for the task that asks, (T)

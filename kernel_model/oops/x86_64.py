@@ -17,7 +17,7 @@ from kernel_model.kcall import kcall
 from kernel_model.mm.signals import bad_frame_line, segfault_line, trap_line
 from kernel_model.oops.common import BUGFLAG_WARNING, System
 from kernel_model.sched.signal import unhandled_signal
-from kernel_model.sched.task import Task, TaskExit
+from kernel_model.sched.task import TIF_SIGPENDING, Task, TaskExit
 from kernel_model.vsprintf import hash_pointer
 
 SIGKILL, SIGSEGV = 9, 11
@@ -76,7 +76,7 @@ class X86Oops:
         x86's own): its FPU registers are to be loaded; the libc of a user task has registered an rseq area, which a
         switch makes due on the way out."""
         due = _TIF_NEED_FPU_LOAD | (_TIF_NOTIFY_RESUME if task.mm is not None else 0)
-        return due | (_TIF_SIGPENDING if task.view.sigkill_pending else 0)
+        return due | (_TIF_SIGPENDING if task.view.thread_info_flags & TIF_SIGPENDING else 0)
 
     def task_trace(self, task: Task, frame_pointer: int, *, asleep: bool = False) -> list[str]:
         """show_stack() from a frame record on a task's stack. The code bytes of another task's user mode are not read
