@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from emu.runner import Runner
 from kernel_model.errors import KemuError
 from kernel_model.fs.files import FilesStruct, OpenFiles
+from kernel_model.fs.names import Names
 from kernel_model.fs.syscalls import FileSyscalls
 from kernel_model.image import Image
 from kernel_model.mm.mm_types import VM_EXEC
@@ -62,6 +63,7 @@ class Processes:
         self.runner = Runner(machine, self.sched, self.switch, self.current)
         self.sched.on_exit.append(Task.exit_files)
         self.open_files = OpenFiles()
+        self.names = Names(kernel.init_mm, kernel.objects, self.open_files)
         self.idle: list[Task] = []
         self._text: dict[int, tuple[str, int]] = {}  # of pages that were text: image and address, by physical address
 
@@ -87,7 +89,7 @@ class Processes:
             Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
             MmSyscalls(self.current, self.open_files),
             FileSyscalls(self.current, self.open_files, kernel.init_mm, kernel.objects, kernel.space,
-                         kernel.redirected_file),
+                         self.names, kernel.redirected_file),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]
 
