@@ -17,6 +17,7 @@ from kernel_model.mm.filemap import EXT2
 from kernel_model.mm.init_mm import InitMm
 from kernel_model.mm.mmap import MAP_PRIVATE, PROT_READ, do_mmap
 from kernel_model.mm.objects import GuestObjects
+from kernel_model.mm.page_alloc import OutOfMemoryError
 from kernel_model.sched.task import Task
 
 _ENOENT, _EEXIST, _EISDIR, _ENAMETOOLONG = 2, 17, 21, 36
@@ -36,12 +37,16 @@ class Names:
 
     def create(self, name: str, contents: bytes = b"", fs: FileSystem = EXT2) -> Inode:
         """A file with `contents`; KemuError where the name is taken. With EXT2 its pages are read when they are first
-        needed, with SHMEM they are there."""
+        needed, with SHMEM they are there. OutOfMemoryError."""
         if name in self._inodes:
             raise KemuError(f"file {name!r} exists")
         inode = Inode(self._init_mm, self._objects, fs, name, contents=contents if fs.stored else b"")
-        if not fs.stored:
-            inode.write(0, contents)
+        try:
+            if not fs.stored:
+                inode.write(0, contents)
+        except OutOfMemoryError:
+            inode.iput()
+            raise
         self._inodes[name] = inode
         return inode
 
