@@ -34,7 +34,6 @@ from kernel_model.bpf.program import ProgSpec
 from kernel_model.bpf.streams import BPF_STREAM_MAX_CAPACITY, Stream
 from kernel_model.console import Console
 from kernel_model.errors import KemuError
-from kernel_model.fs.names import Names
 from kernel_model.golden import Golden
 from kernel_model.image import Image, load_image
 from kernel_model.irq_work import DeferredWork
@@ -177,7 +176,7 @@ class Kernel:
         zero_page = self.init_mm.pages.alloc_pages(0, "empty_zero_page", zero=True)
         self.faults = FaultHandler(zero_page)
         self.processes = Processes(self)
-        self.files = Names(self.init_mm, self.objects, self.processes.open_files)
+        self.files = self.processes.names
         self.tasks = self.processes.tasks
         self.current_task = self.processes.current
         self._boot_arch = importlib.import_module(f"emu.boot_{arch_name}")

@@ -13,6 +13,7 @@ from emu.runner import Runner
 from emu.smp import Smp
 from kernel_model.errors import KemuError
 from kernel_model.fs.files import FilesStruct, OpenFiles
+from kernel_model.fs.names import Names
 from kernel_model.fs.syscalls import FileSyscalls
 from kernel_model.image import Image
 from kernel_model.mm.mm_types import VM_EXEC
@@ -66,10 +67,12 @@ class Processes:
         self.sched = Scheduler(self.tasks, kernel.clock, self.current, len(machine.cpus))
         self.sched.on_exit.append(Task.exit_files)
         self.open_files = OpenFiles()
+        self.names = Names(kernel.init_mm, kernel.objects, self.open_files)
         self.idle: list[Task] = []
         self.runner = Runner(machine, self.sched, self.switch, self.current,
                              lambda cpu: self.switch(cpu, self.idle[cpu]), lambda cpu: self.smp.unlazy(cpu))
         self.smp = Smp(machine, kernel.mms, self._here, self.runner.idle, self.runner.interrupt)
+        self._text: dict[int, tuple[str, int]] = {}  # of pages that were text: image and address, by physical address
 
     def current(self) -> Task:
         """`current` of the CPU that executes."""
@@ -98,7 +101,7 @@ class Processes:
             Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap, signals),
             MmSyscalls(self.current, self.open_files),
             FileSyscalls(self.current, self.open_files, kernel.init_mm, kernel.objects, kernel.space,
-                         kernel.standard_file),
+                         self.names, kernel.standard_file),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]
 
@@ -167,22 +170,31 @@ class Processes:
 
         def first(vcpu: object) -> None:
             vcpu.enter_user(image.addresses["_start"], sp)  # type: ignore[attr-defined]
-            self._forget_old_code(task)
+            self._forget_old_code(task, image)
 
         task.start = first
         self.sched.start(task, cpu)
 
-    def _forget_old_code(self, task: Task) -> None:
+    def _forget_old_code(self, task: Task, image: Image) -> None:
         """The pages of a program's text may have held another program's before: its translations must go.
 
-        Only after enter_user(): the CPU looks the pages up with the rights it has.
+        Only after enter_user(): the CPU looks the pages up with the rights it has. Other CPUs, on which threads and
+        children may run, cannot look at them now: they forget everything where a page holds other text than before.
         """
         assert task.mm is not None
-        engine = self._kernel.machine.cpus[task.cpu].engine
+        cpus = self._kernel.machine.cpus
+        other_text = False
         for vma in task.mm.vmas():
             for va in range(vma.vm_start, vma.vm_end, PAGE) if vma.vm_flags & VM_EXEC else ():
-                if task.mm.tree.walk(va).pa is not None:
-                    engine.remove_code(va, va + PAGE)
+                pa = task.mm.tree.walk(va).pa
+                if pa is not None:
+                    cpus[task.cpu].engine.remove_code(va, va + PAGE)
+                    text = image.name, va
+                    other_text |= self._text.setdefault(pa, text) != text
+                    self._text[pa] = text
+        for cpu in cpus:
+            if other_text and cpu.number != task.cpu:
+                cpu.flush_code()
 
     def poke(self, task: Task, image: Image, variables: Mapping[str, bytes | int]) -> None:
         """Set global variables of a program; ints as 8 bytes."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arch.interface import PAGE_SHIFT
-from kernel_model.errors import NotModelledError
+from kernel_model.errors import KernelErrno, NotModelledError
 from kernel_model.fs.file import FMODE_ATOMIC_POS, File
 from kernel_model.fs.files import FilesStruct, OpenFiles
+from kernel_model.fs.names import Names
 from kernel_model.kcall import kcall
 from kernel_model.mm.access import KernelSpace
 from kernel_model.mm.init_mm import InitMm
@@ -20,8 +21,9 @@ from kernel_model.mm.page_alloc import OutOfMemoryError
 from kernel_model.mm.shmem import shmem_file_setup
 from kernel_model.sched.task import Task
 
-_ENOMEM, _ENXIO = 12, 6
-_NAME_MAX = 256
+_ENXIO, _EBADF, _ENOMEM, _ENOTDIR = 6, 9, 12, 20
+_NAME_MAX, _PATH_MAX = 256, 4096
+_AT_FDCWD = -100
 _SEEK_DATA = 3
 
 
@@ -33,13 +35,14 @@ class FileSyscalls:
 
     def __init__(
         self, current: Callable[[], Task], files: OpenFiles, init_mm: InitMm, objects: GuestObjects, space: KernelSpace,
-        standard: Callable[[int], int],
+        names: Names, standard: Callable[[int], int],
     ) -> None:
         self._current = current
         self._files = files
         self._init_mm = init_mm
         self._objects = objects
         self._space = space
+        self._names = names
         self._standard = standard
 
     def _table(self) -> FilesStruct:
@@ -102,6 +105,27 @@ class FileSyscalls:
         if known is None or not known.f_mode & FMODE_ATOMIC_POS:
             return False
         return self._table().count > 1 or known.f_count > 2
+
+    @kcall
+    def do_filp_open(self, dfd: int, pathname: int, flags: int, created: int) -> int:
+        """struct file *do_filp_open(int dfd, const char *pathname, int flags, bool *created): a reference."""
+        name = self._space.read_cstr(pathname, _PATH_MAX).decode("latin-1")
+        if not name.startswith("/") and dfd != _AT_FDCWD:
+            return -_ENOTDIR if self._table().fds.get(dfd) else -_EBADF
+        try:
+            file, new = self._names.filp_open(name, flags)
+        except KernelErrno as error:
+            return -error.errno
+        except OutOfMemoryError:
+            return -_ENOMEM
+        self._space.write(created, bytes([new]))
+        self._table().held.append(file)
+        return file.addr
+
+    @kcall
+    def open_flags_not_modelled(self, flags: int) -> None:
+        """void open_flags_not_modelled(int flags)"""
+        raise NotModelledError(f"openat(2): flags {flags:#o} are not modelled")
 
     # -- shared memory -----------------------------------------------------------------------------------------------
 

@@ -168,8 +168,10 @@ class MmStruct:
         """vm_area_alloc(), vm_area_dup(): give a new VMA its guest struct; detached, and in no tree yet."""
         vma.addr = self.objects.new(
             "vm_area_struct", vm_start=vma.vm_start, vm_end=vma.vm_end, vm_flags=vma.vm_flags, vm_mm=self.addr,
-            vm_pgoff=vma.vm_pgoff, vm_file=vma.vm_file.addr if isinstance(vma.vm_file, File) else 0,
+            vm_pgoff=vma.vm_pgoff,
         )
+        if isinstance(vma.vm_file, File):
+            self.objects.set("vm_area_struct", vma.addr, vm_file=vma.vm_file.addr)
         self.objects.init_vma_lock(vma.addr)
         return vma
 

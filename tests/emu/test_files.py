@@ -1,13 +1,14 @@
 """Files of user programs: what programs see here and on a real kernel, under any schedule; what is left of them.
 
-tests/golden/native-6.18.44.json is what Linux 6.18.44 gave the programs `files` and `openfile` (their logs: results of
-system calls, contents, statuses). Where this machine is a Linux that can run them, that is compared too.
+tests/golden/native-6.18.44.json is what Linux 6.18.44 gave the programs `files`, `openfile` and `named` (their logs:
+results of system calls, contents, statuses). Where this machine is a Linux that can run them, that is compared too.
 """
 
 import hashlib
 import json
 import os
 import platform
+import resource
 import struct
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ import emu
 import images
 from emu.explore.oracles import RandomWalk
 from kernel_model.errors import KemuError, KernelErrno, NotModelledError
+from kernel_model.fs.files import RLIMIT_NOFILE
 from kernel_model.fs.syscalls import FileSyscalls
 from kernel_model.kcall import kcall
 from kernel_model.mm.filemap import EXT2
@@ -95,6 +97,18 @@ def test_an_open_file_is_the_same_as_on_linux(kernel, mode, fs):
     assert resources(kernel) == held
 
 
+def test_files_are_found_by_name_as_on_linux(kernel):
+    held = resources(kernel)
+    kernel.files.create("given", CONTENTS)
+    result = kernel.run_user("named", read={"log": 8 * LOG})
+    assert (result.exit_code, result.signal) == (0, None)
+    found = {name: digest(kernel.files.read(name)) for name in kernel.files}
+    assert {"log": unpack(result.values["log"]), "files": found} == GOLDEN["named"]
+    for name in kernel.files:
+        kernel.files.unlink(name)
+    assert resources(kernel) == held
+
+
 def _unfit():
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return f"no Linux on x86-64: {platform.system()} {platform.machine()}"
@@ -102,28 +116,33 @@ def _unfit():
     return f"Linux {platform.release()} is older than 6.16" if release < (6, 16) else ""
 
 
-def native(program, fd=None):
+def native(program, cwd, fd=None):
+    """The log of a program that this machine ran, with `fd` as descriptor 3."""
     path = Path(images.__file__).parent / "user" / f"{program}.x86_64"
 
-    def as_three():
+    def prepare():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         if fd is not None:
             os.dup2(fd, 3)
 
-    done = subprocess.run(
-        [path], stdout=subprocess.PIPE, check=True, timeout=60, close_fds=fd is None, preexec_fn=as_three
-    )
+    done = subprocess.run([path], cwd=cwd, stdout=subprocess.PIPE, check=True, timeout=60, close_fds=fd is None,
+                          preexec_fn=prepare)
     return unpack(done.stdout)
 
 
 @pytest.mark.skipif(bool(_unfit()), reason=_unfit())
 def test_this_machine_agrees(tmp_path):
-    assert native("files") == GOLDEN["files"]
+    assert native("files", tmp_path) == GOLDEN["files"]
+    (tmp_path / "given").write_bytes(CONTENTS)
+    log = native("named", tmp_path)
+    found = {path.name: digest(path.read_bytes()) for path in tmp_path.iterdir()}
+    assert {"log": log, "files": found} == GOLDEN["named"]
     for mode, flags in MODES.items():
         path = tmp_path / f"data {mode}"
         path.write_bytes(CONTENTS)
         fd = os.open(path, flags)
         try:
-            log = native("openfile", fd)
+            log = native("openfile", tmp_path, fd)
         finally:
             os.close(fd)
         assert {"log": log, "sha256": digest(path.read_bytes())} == GOLDEN[f"openfile {mode}"]
@@ -163,6 +182,10 @@ def test_a_fault_gives_up_the_lock_of_the_vma_to_read_from_the_store(kernel, mon
     kernel.files.create("data", CONTENTS, fs)
     started = kernel.exec("touch")
     at = kernel.files.map(started[0], "data", pgoff=1)
+    vma = kernel.types.view("vm_area_struct", started[0].mm.vma_lookup(at).addr)
+    file = kernel.types.view("file", int(vma.vm_file))
+    inode = kernel.types.view("inode", int(file.f_inode))
+    assert (vma.vm_pgoff, inode.i_size, inode.address) == (1, len(CONTENTS), kernel.files["data"].addr)
     result = kernel.run_user("touch", {"address": at + 8}, read={"value": 8}, started=started)
     assert (result.exit_code, result.values["value"]) == (0, CONTENTS[4104:4112])
     locked = FaultFlag.USER | FaultFlag.VMA_LOCK
@@ -213,6 +236,16 @@ def test_threads_share_files_under_any_schedule(kernel, seed):
     assert resources(kernel) == held and not kernel.rcu.pending
 
 
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_every_cpu_runs_the_text_of_this_program(arch):
+    """Pages that held another program's text: a CPU on which only its children ran must not remember it."""
+    kernel = emu.boot(arch=arch)
+    kernel.files.create("given", CONTENTS)
+    for program in ("files", "fork", "named", "mappings"):
+        kernel.run_user(program)
+        assert (run_threads(kernel).exit_code, program) == (0, program)
+
+
 def test_without_its_lock_a_position_is_not_safe(monkeypatch):
     """What f_pos_lock is for; and that the test above could see it missing."""
 
@@ -235,7 +268,8 @@ def test_lockdep_finds_nothing(arch):
     kernel.run_user("files")
     run_threads(kernel)
     assert not any(word in kernel.dmesg() for word in ("WARNING", "BUG", "INFO"))
-    assert kernel.lockdep.configured
+    names = {found.name for found in kernel.lockdep.validator.classes}
+    assert names >= {"&sb->s_type->i_mutex_key", "&f->f_pos_lock", "sb_writers", "&mm->mmap_lock"}
 
 
 def test_a_program_that_is_killed_leaves_no_file(kernel):
@@ -283,3 +317,11 @@ def test_files_have_names_and_modes(kernel):
 def test_huge_pages_are_not_modelled(kernel):
     with pytest.raises(NotModelledError, match="MFD_HUGETLB"):
         kernel.run_user("files", {"beyond": (3).to_bytes(4, "little")})
+
+
+def test_directories_are_not_modelled(kernel):
+    kernel.files.create("given", CONTENTS)
+    with pytest.raises(NotModelledError, match=r"openat\(2\): flags 0o240000"):
+        kernel.run_user("named", {"directory": (1).to_bytes(4, "little")})
+    for name in kernel.files:
+        kernel.files.unlink(name)

@@ -24,6 +24,7 @@
 #define __NR_ftruncate 77
 #define __NR_getpgid 121
 #define __NR_prctl 157
+#define __NR_openat 257
 #define __NR_gettid 186
 #define __NR_futex 202
 #define __NR_exit_group 231
@@ -56,6 +57,7 @@ static inline long clone_call(long flags, unsigned long *sp)
 }
 #else
 #define __NR_ftruncate 46
+#define __NR_openat 56
 #define __NR_close 57
 #define __NR_lseek 62
 #define __NR_read 63

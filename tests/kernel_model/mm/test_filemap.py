@@ -205,6 +205,15 @@ def test_beyond_the_last_page_is_sigbus_also_after_truncation(world, file):
     assert world.user.read(private + 6 * PAGE_SIZE, 4) == bytes(4)
 
 
+def test_a_cached_page_behind_the_end_is_not_mapped(world, file):
+    """As a write leaves one that could not read its buffer."""
+    file.f_inode.get_page(22)
+    va = world.map(file, 24)
+    world.user.read(va + 20 * PAGE_SIZE, 1), world.user.read(va + 16 * PAGE_SIZE, 1)
+    assert not {21, 22, 23} & set(world.mapped(va, 24))
+    assert world.signal(va + 22 * PAGE_SIZE).signo == SIGBUS
+
+
 def test_unmapping_without_even_cows_keeps_copies(world, file):
     private = world.map(file, 4, MAP_PRIVATE)
     world.user.write(private, b"copy")

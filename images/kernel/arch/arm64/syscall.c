@@ -6,6 +6,7 @@
 #include <trace/events/syscalls.h>
 
 #define __NR_ftruncate 46
+#define __NR_openat 56
 #define __NR_close 57
 #define __NR_lseek 62
 #define __NR_read 63
@@ -80,6 +81,8 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return ksys_lseek((unsigned int)regs->regs[0], (loff_t)regs->regs[1], (unsigned int)regs->regs[2]);
 	case __NR_ftruncate:
 		return ksys_ftruncate((unsigned int)regs->regs[0], (loff_t)regs->regs[1]);
+	case __NR_openat:
+		return do_sys_openat2((int)regs->regs[0], (const char *)regs->regs[1], (int)regs->regs[2]);
 	case __NR_close:
 		return close_fd((unsigned int)regs->regs[0]);
 	case __NR_memfd_create:

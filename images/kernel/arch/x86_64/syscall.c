@@ -26,6 +26,8 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return ksys_pwrite64((unsigned int)regs->di, (const char *)regs->si, regs->dx, (loff_t)regs->r10);
 	case 77:
 		return ksys_ftruncate((unsigned int)regs->di, (loff_t)regs->si);
+	case 257:
+		return do_sys_openat2((int)regs->di, (const char *)regs->si, (int)regs->dx);
 	case 319:
 		return __do_sys_memfd_create((const char *)regs->di, (unsigned int)regs->si);
 	case 1:

@@ -49,6 +49,7 @@ ssize_t ksys_pwrite64(unsigned int fd, const char *buf, size_t count, loff_t pos
 loff_t ksys_lseek(unsigned int fd, loff_t offset, unsigned int whence);
 long ksys_ftruncate(unsigned int fd, loff_t length);
 int close_fd(unsigned int fd);
+long do_sys_openat2(int dfd, const char *filename, int flags);
 long __do_sys_memfd_create(const char *uname, unsigned int flags);
 
 long strncpy_from_user(char *dst, const char *src, long count);

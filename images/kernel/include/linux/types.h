@@ -73,6 +73,7 @@ typedef int pid_t;
 #define ENOSPC 28
 #define ESPIPE 29
 #define ERANGE 34
+#define ENAMETOOLONG 36
 #define ENOSYS 38
 #define EOPNOTSUPP 95
 #define MAX_ERRNO 4095
