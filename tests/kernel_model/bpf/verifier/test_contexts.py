@@ -48,7 +48,7 @@ def ours(program: object, insns: list[Insn], btf: Btf) -> tuple[int, str]:
 
 def mask(log: str) -> str:
     """Without what differs between two kernels' types: ids, offsets of fields and what is loaded from them."""
-    log = re.sub(r"(call bpf_(?:iter|rcu|preempt|local|copy_from_user_str)\w*#)\d+", r"\1ID", log)
+    log = re.sub(r"(call bpf_(?:iter|rcu|preempt|local|copy_from_user_(?:task_)?str|task)\w*#)\d+", r"\1ID", log)
     log = re.sub(r"\b(m?off) \d+", r"\1 OFF", log)
     log = re.sub(r"(?<=btf_id )\d+", "ID", log)
     log = re.sub(r"\((r[0-9]) \+\d+\)", r"(\1 +OFF)", log)
