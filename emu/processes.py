@@ -78,6 +78,7 @@ class Processes:
         kernel = self._kernel
         return [
             self.sched,
+            self.tasks,
             Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt),
             Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
             MmSyscalls(self.current),

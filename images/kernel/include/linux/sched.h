@@ -63,6 +63,7 @@ struct task_struct {
 	struct irqtrace_events irqtrace;
 	bool rcu_read_unlock_special;	/* a grace period waits for the end of its read section */
 	char comm[TASK_COMM_LEN];
+	atomic_t rcu_users;	/* until 0 it is there: one for its pid, and those that programs hold */
 };
 
 #define TIF_NOTIFY_RESUME 0
