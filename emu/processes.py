@@ -93,6 +93,7 @@ class Processes:
         signals = Signals(self.tasks, self.sched, self.current, kernel.space, kernel.types)
         return [
             self.sched,
+            self.tasks,
             self.smp,
             signals,
             SignalCalls(self.tasks, signals, self.current, kernel.space),

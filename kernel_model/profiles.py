@@ -40,6 +40,7 @@ class Profile:
     task_vma: TaskVma  # 4cbee026db54 and bee9ef4a40a2 in v7.1; the series is 20260226161500.775715-1
     vma_trusted_fields: bool  # the same: loads of vm_mm and vm_file stay trusted; 6.18's backport left that out
     trusted_args_default: bool  # 1a5c01d2508a in v7.0: arguments of every kfunc must be trusted, and not NULL
+    trusted_results: bool  # "bpf: return PTR_TO_BTF_ID | PTR_TRUSTED from BPF kfuncs by default" in v7.0
     args_by_register: bool  # 20260513045158.2402494-1-yonghong.song@linux.dev in v7.2: messages say R1, not arg#0
     nested_rcu: bool  # 20251117200411.25563-2-puranjay@kernel.org in v6.19: RCU read sections may nest in programs
     consolidated_sleep_messages: bool  # a0d06cf102e4, cd9840c413e3, a2542a91aafd
@@ -59,6 +60,7 @@ _V6_18 = Profile(
     task_vma=TaskVma.SNAPSHOT,
     vma_trusted_fields=False,
     trusted_args_default=False,
+    trusted_results=False,
     args_by_register=False,
     nested_rcu=False,
     consolidated_sleep_messages=False,
@@ -80,6 +82,7 @@ _V7_0 = _derive(
     summary="Linux 7.0: the task_vma iterator holds mmap_lock from _new to _destroy",
     task_vma=TaskVma.MMAP_LOCK,
     trusted_args_default=True,
+    trusted_results=True,
     nested_rcu=True,
     stream_error_limit=None,
     arena_rqspinlock=True,

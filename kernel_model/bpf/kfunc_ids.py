@@ -1,7 +1,8 @@
 """Which kernel functions programs may call, and how.
 
 Mirrors the BTF_KFUNCS tables of kernel/bpf/{helpers,arena,stream}.c and of module bpf_testmod. All of these are in the
-common set (BPF_PROG_TYPE_UNSPEC): every program type may call them. Leaves out the sets of other hooks.
+common set (BPF_PROG_TYPE_UNSPEC), those of tasks in a set that tracing and syscall programs have: every program here
+may call them. Leaves out the sets of other hooks.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ _COMMON = {
     "bpf_local_irq_restore": 0,
     "bpf_copy_from_user_str": KF_SLEEPABLE,
     "bpf_copy_from_user_task_str": KF_SLEEPABLE,
+    "bpf_iter_task_new": KF_ITER_NEW | KF_TRUSTED_ARGS | KF_RCU_PROTECTED,
+    "bpf_iter_task_next": KF_ITER_NEXT | KF_RET_NULL,
+    "bpf_iter_task_destroy": KF_ITER_DESTROY,
+    "bpf_task_acquire": KF_ACQUIRE | KF_RCU | KF_RET_NULL,
+    "bpf_task_release": KF_RELEASE,
+    "bpf_task_from_pid": KF_ACQUIRE | KF_RET_NULL,
+    "bpf_task_from_vpid": KF_ACQUIRE | KF_RET_NULL,
     "bpf_stream_vprintk_impl": KF_TRUSTED_ARGS,
     "bpf_stream_vprintk": KF_TRUSTED_ARGS,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernel_model.fs.files import FilesStruct
+from kernel_model.kcall import kcall
 from kernel_model.memory import GuestMemory
 from kernel_model.mm.init_mm import InitMm
 from kernel_model.mm.signals import SigInfo
@@ -138,6 +139,7 @@ class Tasks:
         view.pid, view.tgid = pid, tgid
         view.group_leader = (leader or task).address
         view.comm = task.comm
+        view.rcu_users.counter = 1
         view.stack = stack
         inherited = PF_KTHREAD | PF_NOFREEZE if mm is None else PF_RANDOMIZE
         view.flags = inherited | (PF_FORKNOEXEC if mm is None or leader is not None else 0)
@@ -155,14 +157,53 @@ class Tasks:
         return stack
 
     def release(self, task: Task) -> None:
-        """release_task() and put_task_struct(): stack and task_struct go."""
+        """release_task(): its pid and its stack go, and its task_struct unless a program holds a reference."""
         task.exit_files()
         if len(self._cached_stacks) < _NR_CACHED_STACKS:
             self._cached_stacks.append(task.stack)
         else:
             self._vmalloc.vfree(task.stack)
-        self._slab.kfree(task.address)
         del self.by_address[task.address]
+        task.view.mm = 0  # exit_mm()
+        task.view.rcu_users.counter -= 1
+        if not task.view.rcu_users.counter:
+            self.__put_task_struct(task.address)
+
+    @kcall
+    def __put_task_struct(self, tsk: int) -> None:
+        """void __put_task_struct(struct task_struct *tsk): the last reference is gone."""
+        self._slab.kfree(tsk)
+
+    @kcall
+    def find_task_by_pid_ns(self, nr: int) -> int:
+        """struct task_struct *find_task_by_pid_ns(pid_t nr): NULL for a pid that nobody has, or no longer; 0 is
+        nobody's."""
+        return next((t.address for t in self.by_address.values() if t.pid == nr and nr), 0)
+
+    @kcall
+    def idle_task(self, cpu: int) -> int:
+        """struct task_struct *idle_task(int cpu)"""
+        idle = [task.address for task in self.by_address.values() if not task.pid]
+        return idle[cpu]
+
+    @kcall
+    def next_task(self, p: int) -> int:
+        """struct task_struct *next_task(struct task_struct *p): of processes in the order of their creation; behind
+        the last one comes init_task, which is CPU 0's idle task. It comes, too, behind one that is gone."""
+        leaders = [task.address for task in self.by_address.values() if task.pid == task.tgid and task.pid]
+        init = self.idle_task(0)
+        circle = [init, *leaders, init]
+        return circle[circle.index(p) + 1] if p in circle else init
+
+    @kcall
+    def __next_thread(self, p: int) -> int:
+        """struct task_struct *__next_thread(struct task_struct *p): of its process; NULL behind the last one."""
+        task = self.by_address.get(p)
+        if task is None or not task.pid:
+            return 0
+        later = [t for t in self.by_address.values() if t.tgid == task.tgid]
+        behind = later[later.index(task) + 1 :]
+        return behind[0].address if behind else 0
 
     def ppid(self, task: Task) -> int:
         """task_ppid_nr(): whoever has no parent here is init's child, a kernel thread kthreadd's."""

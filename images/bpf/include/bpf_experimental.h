@@ -24,6 +24,15 @@ extern int bpf_copy_from_user_str(void *dst, __u32 dst__sz, const void *unsafe_p
 extern int bpf_copy_from_user_task_str(void *dst, __u32 dst__sz, const void *unsafe_ptr__ign, struct task_struct *tsk,
 				       __u64 flags) __weak __ksym;
 
+extern int bpf_iter_task_new(struct bpf_iter_task *it, struct task_struct *task__nullable, unsigned int flags)
+	__weak __ksym;
+extern struct task_struct *bpf_iter_task_next(struct bpf_iter_task *it) __weak __ksym;
+extern void bpf_iter_task_destroy(struct bpf_iter_task *it) __weak __ksym;
+extern struct task_struct *bpf_task_acquire(struct task_struct *p) __weak __ksym;
+extern void bpf_task_release(struct task_struct *p) __weak __ksym;
+extern struct task_struct *bpf_task_from_pid(__s32 pid) __weak __ksym;
+extern struct task_struct *bpf_task_from_vpid(__s32 vpid) __weak __ksym;
+
 /* Loops over what an open-coded iterator gives; the iterator is called ___it and goes away with its scope. */
 #define bpf_for_each(type, cur, args...)						\
 	for (struct bpf_iter_##type ___it __attribute__((aligned(8),			\

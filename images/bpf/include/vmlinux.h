@@ -66,6 +66,8 @@ struct task_struct {
 	unsigned int flags;
 	int pid;
 	int tgid;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
 	struct mm_struct *mm;
 	char comm[16];
 };
@@ -83,6 +85,16 @@ struct vm_area_struct {
 struct bpf_iter_task_vma {
 	__u64 __opaque[1];
 } __attribute__((aligned(8)));
+
+struct bpf_iter_task {
+	__u64 __opaque[3];
+} __attribute__((aligned(8)));
+
+enum {
+	BPF_TASK_ITER_ALL_PROCS,
+	BPF_TASK_ITER_ALL_THREADS,
+	BPF_TASK_ITER_PROC_THREADS,
+};
 
 struct bpf_iter_num {
 	__u64 __opaque[1];

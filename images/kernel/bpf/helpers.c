@@ -4,6 +4,7 @@
  * with a body here must fault as kernel text does, the others are implemented outside and only named.
  */
 #include <linux/kcall.h>
+#include <linux/atomic.h>
 #include <linux/gup.h>
 #include <linux/syscalls.h>
 #include <asm/irqflags.h>
@@ -167,6 +168,41 @@ __bpf_kfunc void bpf_local_irq_save(unsigned long *flags__irq_flag)
 __bpf_kfunc void bpf_local_irq_restore(unsigned long *flags__irq_flag)
 {
 	local_irq_restore(*flags__irq_flag);
+}
+
+/* kcalls */
+struct task_struct *find_task_by_pid_ns(pid_t nr);
+void __put_task_struct(struct task_struct *tsk);
+
+/* NULL for a task that is gone, of which only the memory is left */
+__bpf_kfunc struct task_struct *bpf_task_acquire(struct task_struct *p)
+{
+	int users = atomic_read(&p->rcu_users);
+
+	do {
+		if (!users)
+			return NULL;
+	} while (!atomic_try_cmpxchg(&p->rcu_users, &users, users + 1));
+	return p;
+}
+
+__bpf_kfunc void bpf_task_release(struct task_struct *p)
+{
+	if (!atomic_add_return(-1, &p->rcu_users))
+		__put_task_struct(p);
+}
+
+__bpf_kfunc struct task_struct *bpf_task_from_pid(s32 pid)
+{
+	struct task_struct *p = find_task_by_pid_ns(pid);
+
+	return p ? bpf_task_acquire(p) : NULL;
+}
+
+/* There is one pid namespace. */
+__bpf_kfunc struct task_struct *bpf_task_from_vpid(s32 vpid)
+{
+	return bpf_task_from_pid(vpid);
 }
 
 struct bpf_iter_num {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The open-coded task_vma iterator, bpf_find_vma(). Mirrors kernel/bpf/task_iter.c; kernel_features.task_vma says of which kernel:
+ * The open-coded iterators task_vma and task, bpf_find_vma(). Mirrors kernel/bpf/task_iter.c; kernel_features.task_vma says of which kernel:
  *
  *   TASK_VMA_MMAP_LOCK   v7.0: mmap_lock is held for reading from _new() to _destroy()
  *   TASK_VMA_SPLIT       series 20260226161500.775715-1: taken in _next() where it is not held, dropped by _release()
@@ -177,4 +177,59 @@ __used noinline long bpf_find_vma(struct task_struct *task, u64 start, bpf_callb
 	}
 	mmap_read_unlock(mm);
 	return ret;
+}
+
+/* kcalls; `next_task` ends in init_task, CPU 0's idle task, with which the circle begins */
+struct task_struct *idle_task(int cpu);
+struct task_struct *next_task(struct task_struct *p);
+struct task_struct *__next_thread(struct task_struct *p);
+
+enum {
+	BPF_TASK_ITER_ALL_PROCS,
+	BPF_TASK_ITER_ALL_THREADS,
+	BPF_TASK_ITER_PROC_THREADS,
+};
+
+struct bpf_iter_task {
+	u64 __opaque[3];
+} __aligned(8);
+
+struct bpf_iter_task_kern {
+	struct task_struct *task;
+	struct task_struct *pos;
+	unsigned int flags;
+} __aligned(8);
+
+__bpf_kfunc int bpf_iter_task_new(struct bpf_iter_task *it, struct task_struct *task__nullable, unsigned int flags)
+{
+	struct bpf_iter_task_kern *kit = (void *)it;
+
+	kit->pos = NULL;
+	if (flags > BPF_TASK_ITER_PROC_THREADS || (flags == BPF_TASK_ITER_PROC_THREADS && !task__nullable))
+		return -EINVAL;
+	kit->task = kit->pos = flags == BPF_TASK_ITER_PROC_THREADS ? task__nullable : idle_task(0);
+	kit->flags = flags;
+	return 0;
+}
+
+__bpf_kfunc struct task_struct *bpf_iter_task_next(struct bpf_iter_task *it)
+{
+	struct bpf_iter_task_kern *kit = (void *)it;
+	struct task_struct *pos = kit->pos;
+
+	if (!pos)
+		return NULL;
+	if (kit->flags != BPF_TASK_ITER_ALL_PROCS) {
+		kit->pos = __next_thread(pos);
+		if (kit->pos || kit->flags == BPF_TASK_ITER_PROC_THREADS)
+			return pos;
+	}
+	kit->task = next_task(kit->task);
+	kit->pos = kit->task == idle_task(0) ? NULL : kit->task;
+	return pos;
+}
+
+__bpf_kfunc void bpf_iter_task_destroy(struct bpf_iter_task *it)
+{
+	(void)it;
 }

@@ -59,7 +59,7 @@ class _Walk:
     def _step(self, record: BtfType, off: int, size: int) -> tuple[BtfType, int] | None:
         env = self.env
         if record.kind not in _RECORDS:
-            env.inval(f"Type '{record.name}' is not a struct")
+            env.inval(f"Type '{record.name or '(anon)'}' is not a struct")
         if record.kind is Kind.UNION and len(record.members) != 1:
             self.flags |= R.PTR_UNTRUSTED
         if off + size > record.size:
@@ -78,7 +78,7 @@ class _Walk:
             length = self.btf.size(member.type_id)
             if off < start + length:
                 return self._member(record, member, start, length, off, size)
-        env.inval(f"struct {record.name} doesn't have field at offset {off}")
+        env.inval(f"struct {record.name or '(anon)'} doesn't have field at offset {off}")
 
     def _flexible_array(self, record: BtfType, off: int, size: int) -> tuple[BtfType, int] | None:
         """The last member may be an array without a length."""
@@ -91,7 +91,7 @@ class _Walk:
                     return None
                 if element.kind in _RECORDS and element.size:
                     return element, (off - start) % element.size
-        self.env.access(f"access beyond struct {record.name} at off {off} size {size}")
+        self.env.access(f"access beyond struct {record.name or '(anon)'} at off {off} size {size}")
 
     def _member(
         self, record: BtfType, member: Member, start: int, length: int, off: int, size: int
@@ -108,7 +108,7 @@ class _Walk:
                 length = width
         if kind.kind in _RECORDS:
             return kind, off - start
-        where = f"in struct {record.name} with off {off} size {size}"
+        where = f"in struct {record.name or '(anon)'} with off {off} size {size}"
         if kind.kind is Kind.PTR:
             if length != size or off != start:
                 self.env.access(f"cannot access ptr member {member.name} with moff {start} {where}")

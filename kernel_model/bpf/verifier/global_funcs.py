@@ -1,8 +1,8 @@
 """Global functions: verified once, by themselves, for any arguments that their prototype allows.
 
 Mirrors btf_prepare_func_args() (kernel/bpf/btf.c), btf_check_subprog_call() and the state at a function's entry of
-do_check_common() (kernel/bpf/verifier.c, 6.18). Left out: dynptr arguments, arguments tagged trusted or untrusted, and
-contexts of program types that nothing here loads.
+do_check_common() (kernel/bpf/verifier.c, 6.18). Left out: dynptr arguments, and contexts of program types that nothing
+here loads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
-from kernel_model.bpf.verifier import mem
+from kernel_model.bpf.verifier import mem, reg_types
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.errors import Reject
 from kernel_model.bpf.verifier.regs import Reg
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BTF_FUNC_GLOBAL = 1
 _MAX_ARGS = 5
 _SCALARS = (Kind.INT, Kind.ENUM, Kind.ENUM64)
-_TAGS = ("arg:ctx", "arg:nonnull", "arg:nullable", "arg:arena")
+_TAGS = ("arg:ctx", "arg:trusted", "arg:untrusted", "arg:nonnull", "arg:nullable", "arg:arena")
 
 
 class ArgKind(Enum):
@@ -36,6 +36,8 @@ class ArgKind(Enum):
     CTX = "ctx"
     MEM = "mem"
     ARENA = "arena"
+    BTF_ID = "kernel object"
+    ANY_POINTER = "untrusted"  # whatever it is: reads through it may fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class ArgInfo:
     kind: ArgKind
     mem_size: int = 0
     maybe_null: bool = False
+    btf_id: int = 0  # of vmlinux
 
 
 @dataclass(slots=True)
@@ -97,13 +100,11 @@ def _argument(env: Env, btf: BtfView, sub: Subprog, i: int, type_id: int) -> Arg
     tags = [tag for tag in btf.arg_tags(sub.btf_func, i) if tag.startswith("arg:")]
     if tags and not sub.is_global:
         env.fail(errno.EOPNOTSUPP, f"arg#{i} type tag is not supported in static functions")
-    if any(tag in ("arg:trusted", "arg:untrusted") for tag in tags):
-        env.not_modelled(f"argument {i} of global function {sub.name}(): {tags[0]}")
     if any(tag not in _TAGS for tag in tags):
         env.fail(errno.EOPNOTSUPP, f"arg#{i} has unsupported set of tags")
     kind = btf.resolve(type_id)
     if kind.kind is Kind.PTR:
-        found = _pointer(env, btf, sub, i, btf.pointee(type_id), tags)
+        found = _pointer(env, btf, sub, i, type_id, tags)
         if found is not None:
             return found
     elif tags:
@@ -114,14 +115,22 @@ def _argument(env: Env, btf: BtfView, sub: Subprog, i: int, type_id: int) -> Arg
 
 
 def _pointer(
-    env: Env, btf: BtfView, sub: Subprog, i: int, target: BtfType | None, tags: list[str]
+    env: Env, btf: BtfView, sub: Subprog, i: int, type_id: int, tags: list[str]
 ) -> ArgInfo | None:
+    target = btf.pointee(type_id)
     if "arg:ctx" in tags:
         if len(tags) > 1:
             env.inval(f"arg#{i} has invalid combination of tags")
         return ArgInfo(ArgKind.CTX)
     if target is not None and target.kind is Kind.STRUCT and target.name == "bpf_dynptr":
         env.not_modelled(f"argument {i} of function {sub.name}(): a dynptr")
+    if "arg:trusted" in tags:
+        if "arg:nonnull" in tags:
+            env.inval(f"arg#{i} has invalid combination of tags")
+        return ArgInfo(ArgKind.BTF_ID, maybe_null="arg:nullable" in tags,
+                       btf_id=reg_types.kernel_type(env, i, btf, type_id))
+    if "arg:untrusted" in tags:
+        return _untrusted(env, btf, i, type_id, target, tags)
     if "arg:arena" in tags:
         if len(tags) > 1:
             env.inval(f"arg#{i} arena cannot be combined with any other tags")
@@ -133,6 +142,16 @@ def _pointer(
         named = f"{target.kind.name} {target.name}" if target is not None and target.id else "UNKNOWN "
         env.inval(f"arg#{i} reference type('{named}') size cannot be determined: -22")
     return ArgInfo(ArgKind.MEM, size, "arg:nonnull" not in tags)
+
+
+def _untrusted(
+    env: Env, btf: BtfView, i: int, type_id: int, target: BtfType | None, tags: list[str]
+) -> ArgInfo:
+    if len(tags) > 1:
+        env.inval(f"arg#{i} untrusted cannot be combined with any other tags")
+    if target is None or not target.id or target.kind in _SCALARS:
+        return ArgInfo(ArgKind.ANY_POINTER)
+    return ArgInfo(ArgKind.ANY_POINTER, btf_id=reg_types.kernel_type(env, i, btf, type_id))
 
 
 # -- the function by itself ------------------------------------------------------------------------------------------
@@ -153,8 +172,20 @@ def enter(env: Env, number: int, regs: list[Reg]) -> None:
             reg.mark_known_zero(R.PTR_TO_MEM | (R.PTR_MAYBE_NULL if arg.maybe_null else 0))
             reg.mem_size = arg.mem_size
             reg.id = env.new_id() if arg.maybe_null else 0
+        elif arg.kind is ArgKind.BTF_ID:
+            _object(env, reg, arg, R.PTR_TRUSTED | (R.PTR_MAYBE_NULL if arg.maybe_null else 0))
+        elif arg.kind is ArgKind.ANY_POINTER and arg.btf_id:
+            _object(env, reg, arg, R.PTR_UNTRUSTED)
+        elif arg.kind is ArgKind.ANY_POINTER:
+            reg.mark_known_zero(R.PTR_TO_MEM | R.MEM_RDONLY | R.PTR_UNTRUSTED)
         else:
             reg.mark_unknown()
+
+
+def _object(env: Env, reg: Reg, arg: ArgInfo, flags: int) -> None:
+    reg.mark_known_zero(R.PTR_TO_BTF_ID | flags)
+    reg.btf, reg.btf_id = env.vmlinux, arg.btf_id
+    reg.id = env.new_id()
 
 
 # -- calls -----------------------------------------------------------------------------------------------------------
@@ -190,6 +221,11 @@ def _match(env: Env, i: int, arg: ArgInfo) -> None:
     if arg.kind is ArgKind.SCALAR:
         if reg.type != R.SCALAR_VALUE:
             env.inval(f"R{regno} is not a scalar")
+    elif arg.kind is ArgKind.ANY_POINTER:
+        pass
+    elif arg.kind is ArgKind.BTF_ID:
+        if not (reg.is_null() and arg.maybe_null):
+            reg_types.check(env, regno, reg, arg.btf_id, arg.maybe_null)
     elif arg.kind is ArgKind.CTX:
         if reg.type != R.PTR_TO_CTX:
             env.inval(f"{env.arg_name(i)} expects pointer to ctx")

@@ -12,10 +12,9 @@ from arch.bpf_isa import Insn
 from kernel_model.bpf.disasm import helper_name
 from kernel_model.bpf.program import MapType
 from kernel_model.bpf.protos import PROTOS, Arg, Proto, Ret
-from kernel_model.bpf.verifier import bounds, callbacks, mem, regions
+from kernel_model.bpf.verifier import bounds, callbacks, mem, reg_types, regions
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.kinds import CallTraits
-from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.types import Kind
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 _BOUNDED_BY_SIZE = (114, 115)  # bpf_probe_read_{user,kernel}_str(): at most the size, or an error
 _MAX_ERRNO = 4095
-_BTF_TYPES = (R.PTR_TO_BTF_ID, R.PTR_TO_BTF_ID | R.PTR_TRUSTED, R.PTR_TO_BTF_ID | R.MEM_RCU)
 # mem_types of check_reg_type(), and how its message lists them
 _MEM_TYPES = (R.PTR_TO_STACK, R.PTR_TO_PACKET, R.PTR_TO_PACKET_META, R.PTR_TO_MAP_KEY, R.PTR_TO_MAP_VALUE, R.PTR_TO_MEM,
               R.PTR_TO_MEM | R.MEM_RINGBUF, R.PTR_TO_BTF_ID | R.PTR_TRUSTED)
@@ -88,14 +86,6 @@ def _expect(env: Env, regno: int, ok: bool, expected: str) -> None:
         env.access(f"R{regno} type={R.type_str(env.regs[regno].type)} expected={expected}")
 
 
-def _task(env: Env, regno: int, reg: Reg) -> None:
-    """check_reg_type() of ARG_PTR_TO_BTF_ID where it must be a task."""
-    _expect(env, regno, reg.type in _BTF_TYPES, ", ".join(map(R.type_str, _BTF_TYPES)))
-    given = reg.btf.resolve(reg.btf_id)
-    if reg.btf is not env.vmlinux or given.name != "task_struct" or reg.off:
-        env.access(f"R{regno} is of type {given.name} but task_struct is expected")
-
-
 def _argument(env: Env, proto: Proto, regno: int, arg: Arg, found: object) -> object:
     """check_func_arg(): one argument; gives the map that the call is about."""
     reg = env.reg_read(regno)
@@ -108,7 +98,10 @@ def _argument(env: Env, proto: Proto, regno: int, arg: Arg, found: object) -> ob
         _expect(env, regno, reg.is_null() or reg.type == R.PTR_TO_STACK, "fp")
         return found
     if arg is Arg.PTR_TO_TASK:
-        _task(env, regno, reg)
+        task = env.vmlinux.find("task_struct", Kind.STRUCT) if env.vmlinux is not None else None
+        if task is None:
+            env.bug("no type of tasks")
+        reg_types.check(env, regno, reg, task.id)
         return found
     if arg is Arg.CONST_MAP_PTR:
         _expect(env, regno, reg.type == R.CONST_PTR_TO_MAP, "map_ptr")

@@ -1,7 +1,8 @@
 """Open-coded iterators: their stack slots, and the two ways on from `next`.
 
 Mirrors process_iter_arg(), mark_stack_slots_iter(), unmark_stack_slots_iter() and process_iter_next_call()
-(kernel/bpf/verifier.c, 6.18). Iterators whose elements are protected by RCU (KF_RCU_PROTECTED) are left out.
+(kernel/bpf/verifier.c, 6.18). An iterator whose elements RCU protects (KF_RCU_PROTECTED on `_new`) is MEM_RCU in its
+slots until its read section ends, and untrusted from then on.
 
 An element that is a reference (KF_ACQUIRE on `_next`, series KF_FORBID_FAULT v5, never merged) belongs to the
 iterator: the main slot's `id` is the element's reference, beside `ref_obj_id`, the iterator's own. It is given back by
@@ -10,10 +11,11 @@ the next `_next`, at the end of the iteration, by `_destroy`, or by a KF_RELEASE
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kernel_model.bpf.kfunc_ids import KF_ITER_DESTROY, KF_ITER_NEW
+from kernel_model.bpf.kfunc_ids import KF_ITER_DESTROY, KF_ITER_NEW, KF_RCU_PROTECTED
 from kernel_model.bpf.verifier import mem, prune, refs
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.regs import Reg
@@ -58,8 +60,8 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def process_arg(env: Env, regno: int, flags: int, name: str, size: int) -> IterSlot:
-    """process_iter_arg(): argument `regno` is a pointer to `struct bpf_iter_<name>` of `size` bytes."""
+def process_arg(env: Env, regno: int, flags: int, name: str, size: int, function: str) -> IterSlot:
+    """process_iter_arg(): argument `regno` of `function` is a pointer to `struct bpf_iter_<name>` of `size` bytes."""
     reg, arg = env.regs[regno], regno - 1
     if reg.type != R.PTR_TO_STACK:
         env.inval(f"{env.arg_name(arg)} expected pointer to an iterator on stack")
@@ -73,8 +75,11 @@ def process_arg(env: Env, regno: int, flags: int, name: str, size: int) -> IterS
             env.inval(expected)
         for i in range(nr_slots):
             mem.access(env, regno, 8 * i, 8, True, None)
-        _mark(env, frame, reg.frameno, spi, nr_slots, name)
+        protection = (R.MEM_RCU if env.in_rcu_cs else R.PTR_UNTRUSTED) if flags & KF_RCU_PROTECTED else 0
+        _mark(env, frame, reg.frameno, spi, nr_slots, name, protection)
         return IterSlot(reg.frameno, spi)
+    if allocated and frame.stack[spi].kinds[7] == STACK_ITER and frame.stack[spi].spilled.type & R.PTR_UNTRUSTED:
+        env.fail(errno.EPROTO, f"expected an RCU CS when using {function}")
     if not allocated or not _initialized(frame, spi, nr_slots, name):
         env.inval(expected)
     for i in range(nr_slots):
@@ -96,12 +101,12 @@ def _initialized(frame: Frame, spi: int, nr_slots: int, name: str) -> bool:
     return True
 
 
-def _mark(env: Env, frame: Frame, frameno: int, spi: int, nr_slots: int, name: str) -> None:
+def _mark(env: Env, frame: Frame, frameno: int, spi: int, nr_slots: int, name: str, protection: int) -> None:
     """mark_stack_slots_iter(): active, at depth 0, holding a reference."""
     ref_id = refs.acquire(env)
     for i in range(nr_slots):
         slot = frame.stack[spi - i]
-        slot.spilled.mark_known_zero(R.PTR_TO_STACK)
+        slot.spilled.mark_known_zero(R.PTR_TO_STACK | protection)
         slot.spilled.ref_obj_id = ref_id if i == 0 else 0
         slot.spilled.iter_name, slot.spilled.iter_state, slot.spilled.iter_depth = name, ITER_ACTIVE, 0
         slot.kinds[:] = bytes([STACK_ITER]) * 8

@@ -120,7 +120,7 @@ def _iterator(env: Env, meta: Meta, regno: int, target: BtfType | None) -> None:
     if target is None or target.kind is not Kind.STRUCT or not target.name.startswith(iters.PREFIX):
         env.inval(f"expected valid iter pointer as {env.arg_name(regno - 1, 'arg #')}")
     kind = target.name.removeprefix(iters.PREFIX)
-    meta.iterator = iters.process_arg(env, regno, meta.flags, kind, target.size)
+    meta.iterator = iters.process_arg(env, regno, meta.flags, kind, target.size, meta.name)
     if not meta.flags & (KF_ITER_NEW | KF_ITER_DESTROY):
         meta.ref_obj_id = iters.slot_reg(env, meta.iterator).ref_obj_id
     if meta.flags & KF_RELEASE:

@@ -112,7 +112,7 @@ def _set_result(env: Env, meta: Meta) -> None:
         r0.mark_unknown()
         return
     if record:
-        r0.mark_known_zero(R.PTR_TO_BTF_ID | (R.MEM_RCU if meta.flags & KF_RCU_PROTECTED else R.PTR_TRUSTED))
+        r0.mark_known_zero(R.PTR_TO_BTF_ID | _trust(env, meta))
         r0.btf, r0.btf_id = meta.btf, target.id
     else:
         size = meta.btf.size(target.id)
@@ -127,6 +127,16 @@ def _set_result(env: Env, meta: Meta) -> None:
         r0.id = env.new_id()
     if meta.flags & KF_ACQUIRE:
         _acquire(env, meta)
+
+
+def _trust(env: Env, meta: Meta) -> int:
+    """How far a kernel object that a function gives is trusted: as its iterator, or as its flags and the kernel say."""
+    if meta.iterator is not None and meta.flags & KF_ITER_NEXT:
+        rcu = iters.slot_reg(env, meta.iterator).type & R.MEM_RCU
+        return rcu or R.PTR_TRUSTED
+    if meta.flags & KF_RCU_PROTECTED:
+        return R.MEM_RCU
+    return R.PTR_TRUSTED if env.profile.trusted_results else 0
 
 
 def _acquire(env: Env, meta: Meta) -> None:

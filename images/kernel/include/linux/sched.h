@@ -82,6 +82,7 @@ struct task_struct {
 	struct restart_block restart_block;
 	struct thread_struct thread;
 	char comm[TASK_COMM_LEN];
+	atomic_t rcu_users;	/* until 0 it is there: one for its pid, and those that programs hold */
 };
 
 #define TIF_NOTIFY_RESUME 0

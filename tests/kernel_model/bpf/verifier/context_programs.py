@@ -79,6 +79,28 @@ ZEROS: Step = [Insn(0x7A, 10, 0, off, 0) for off in (-32, -24, -16, -8)]
 ANYWHERE: Step = [helper(7), Insn(0x57, 0, 0, 0, 24), copy(6, 10), Insn(0x0F, 6, 0)]
 
 
+ACQUIRE, RELEASE = kfunc("bpf_task_acquire"), kfunc("bpf_task_release")
+FROM_PID = kfunc("bpf_task_from_pid")
+PARENT = field(7, 6, "task_struct", "real_parent")
+UNLESS_NULL: Step = [Insn(0x15, 0, 0, 2, 0), copy(1, 0), RELEASE]
+
+
+def tasks_new(task: int = 0, flags: int = 0, off: int = -32) -> Step:
+    """bpf_iter_task_new(r10 + off, NULL or register `task`, flags)."""
+    return [fp(1, off), copy(2, task) if task else mov(2, 0), mov(3, flags), kfunc("bpf_iter_task_new")]
+
+
+def tasks(what: str, off: int = -32) -> Step:
+    """bpf_iter_task_<what>(r10 + off)."""
+    return [fp(1, off), kfunc(f"bpf_iter_task_{what}")]
+
+
+def task_loop(*steps: Step) -> Step:
+    """while ((r0 = bpf_iter_task_next())) steps."""
+    body = flat(*steps)
+    return [tasks("next"), Insn(0x15, 0, 0, len(body) + 1, 0), *body, Insn(0x05, 0, 0, -(len(body) + 5))]
+
+
 def irq_save(off: int = -8) -> Step:
     """bpf_local_irq_save(r10 + off)."""
     return [fp(1, off), kfunc("bpf_local_irq_save")]
@@ -245,6 +267,53 @@ PROGRAMS: dict[str, Step] = {
     "vma_next_of_a_number_iterator": [fp(1, -8), mov(2, 0), mov(3, 3), kfunc("bpf_iter_num_new"), vma("next"), DONE],
     "vma_nested": [TASK, vma_new(), loop(flat(vma_new(-16), loop([], -16), vma("destroy", -16))), vma("destroy"),
                    DONE],
+    "task_acquired": [TASK, copy(1, 6), ACQUIRE, UNLESS_NULL, DONE],
+    "task_read_while_held": [TASK, copy(1, 6), ACQUIRE, Insn(0x15, 0, 0, 4, 0), copy(7, 0),
+                             field(1, 7, "task_struct", "pid", 0), copy(1, 7), RELEASE, DONE],
+    "task_not_released": [TASK, copy(1, 6), ACQUIRE, DONE],
+    "task_released_unchecked": [TASK, copy(1, 6), ACQUIRE, copy(1, 0), RELEASE, DONE],
+    "task_released_unacquired": [TASK, copy(1, 6), RELEASE, DONE],
+    "task_released_twice": [TASK, copy(1, 6), ACQUIRE, Insn(0x15, 0, 0, 5, 0), copy(7, 0), copy(1, 0), RELEASE,
+                            copy(1, 7), RELEASE, DONE],
+    "task_read_after_release": [TASK, copy(1, 6), ACQUIRE, Insn(0x15, 0, 0, 4, 0), copy(7, 0), copy(1, 0), RELEASE,
+                                field(1, 7, "task_struct", "pid", 0), DONE],
+    "task_acquired_null": [mov(1, 0), ACQUIRE, UNLESS_NULL, DONE],
+    "task_acquired_on_stack": [fp(1, -8), ACQUIRE, DONE],
+    "task_released_on_stack": [fp(1, -8), RELEASE, DONE],
+    "task_acquired_number": [mov(1, 4096), ACQUIRE, DONE],
+    "task_by_pid": [mov(1, 1), FROM_PID, UNLESS_NULL, DONE],
+    "task_by_pid_unchecked": [mov(1, 1), FROM_PID, copy(1, 0), RELEASE, DONE],
+    "task_by_pid_of_a_pointer": [copy(1, 10), FROM_PID, UNLESS_NULL, DONE],
+    "task_by_pid_vmas": [mov(1, 1), FROM_PID, Insn(0x15, 0, 0, 11, 0), copy(6, 0), vma_new(), vma("destroy"),
+                         copy(1, 6), RELEASE, DONE],
+    "task_by_pid_copied": [mov(1, 1), FROM_PID, Insn(0x15, 0, 0, 10, 0), copy(6, 0), fp(1, -64), mov(2, 8), mov(3, 0),
+                           copy(4, 6), mov(5, 0), helper(191), copy(1, 6), RELEASE, DONE],
+    "parent_acquired": [TASK, RCU, PARENT, Insn(0x15, 7, 0, 5, 0), copy(1, 7), ACQUIRE, UNLESS_NULL, UNRCU, DONE],
+    "parent_unchecked": [TASK, RCU, PARENT, copy(1, 7), ACQUIRE, UNLESS_NULL, UNRCU, DONE],
+    "parent_acquired_outside": [TASK, PARENT, Insn(0x15, 7, 0, 5, 0), copy(1, 7), ACQUIRE, UNLESS_NULL, DONE],
+    "parent_acquired_later": [TASK, RCU, PARENT, UNRCU, Insn(0x15, 7, 0, 5, 0), copy(1, 7), ACQUIRE, UNLESS_NULL, DONE],
+    "parent_copied": [TASK, RCU, PARENT, UNRCU, fp(1, -64), mov(2, 8), mov(3, 0), copy(4, 7), mov(5, 0), helper(191),
+                      DONE],
+    "copy_from_task_in_rcu": [TASK, RCU, fp(1, -64), mov(2, 8), mov(3, 0), copy(4, 6), mov(5, 0), helper(191), UNRCU,
+                              DONE],
+    "copy_str_from_task": [TASK, fp(1, -64), mov(2, 8), mov(3, 0), copy(4, 6), mov(5, 0),
+                           kfunc("bpf_copy_from_user_task_str"), DONE],
+    "copy_str_from_nobody": [fp(1, -64), mov(2, 8), mov(3, 0), mov(4, 0), mov(5, 0),
+                             kfunc("bpf_copy_from_user_task_str"), DONE],
+    "copy_from_task_in_vma": [over_vmas(fp(1, -64), mov(2, 8), mov(3, 0), copy(4, 6), mov(5, 0), helper(191)), DONE],
+    "tasks": [RCU, tasks_new(), task_loop(field(1, 0, "task_struct", "pid", 0)), tasks("destroy"), UNRCU, DONE],
+    "tasks_without_rcu": [tasks_new(), tasks("destroy"), DONE],
+    "tasks_unlocked_inside": [RCU, tasks_new(), task_loop(UNRCU, RCU), tasks("destroy"), UNRCU, DONE],
+    "tasks_destroyed_outside": [RCU, tasks_new(), UNRCU, tasks("destroy"), DONE],
+    "tasks_used_outside": [RCU, tasks_new(), tasks("next"), copy(7, 0), tasks("destroy"), UNRCU,
+                           Insn(0x15, 7, 0, 1, 0), field(1, 7, "task_struct", "pid", 0), DONE],
+    "tasks_of_one": [TASK, RCU, tasks_new(6, 2), task_loop(), tasks("destroy"), UNRCU, DONE],
+    "tasks_of_a_number": [RCU, mov(6, 5), tasks_new(6, 2), tasks("destroy"), UNRCU, DONE],
+    "tasks_acquired": [RCU, tasks_new(), task_loop(copy(1, 0), ACQUIRE, UNLESS_NULL), tasks("destroy"), UNRCU, DONE],
+    "tasks_vmas": [RCU, tasks_new(), task_loop(copy(6, 0), vma_new(), loop([]), vma("destroy")), tasks("destroy"),
+                   UNRCU, DONE],
+    "tasks_sleep": [RCU, tasks_new(), task_loop(COPY), tasks("destroy"), UNRCU, DONE],
+    "tasks_leaked": [RCU, tasks_new(), UNRCU, DONE],
     "number_loop": [fp(1, -8), mov(2, 0), mov(3, 3), kfunc("bpf_iter_num_new"), fp(1, -8), kfunc("bpf_iter_num_next"),
                     Insn(0x15, 0, 0, 2, 0), Insn(0x61, 1, 0, 0), Insn(0x05, 0, 0, -6), fp(1, -8),
                     kfunc("bpf_iter_num_destroy"), DONE],

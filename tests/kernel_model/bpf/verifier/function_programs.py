@@ -65,6 +65,10 @@ def types(functions: list[Function]) -> tuple[bytes, list[int]]:
     pair = btf.composite(Kind.STRUCT, "pair", 16, [Member("a", table["long"], 0, 0), Member("b", table["long"], 64, 0)])
     table["pair"] = pair
     table["pair *"] = btf.ref(Kind.PTR, pair)
+    table["task"] = btf.composite(Kind.STRUCT, "task_struct", 4, [Member("flags", table["int"], 0, 0)])
+    table["task *"] = btf.ref(Kind.PTR, table["task"])
+    flavor = btf.composite(Kind.STRUCT, "task_struct___mine", 4, [Member("flags", table["int"], 0, 0)])
+    table["my task *"] = btf.ref(Kind.PTR, flavor)
     table["opaque *"] = btf.ref(Kind.PTR, btf.fwd("opaque"))
     ids = []
     for number, function in enumerate(functions):
@@ -129,6 +133,14 @@ def find_vma(callback: int = 1, ctx: list[Insn | Call] | None = None) -> list:
 
 ZEROED = [Insn(0x7A, 10, 0, -8, 0)]
 ON_STACK, VMA_ON_STACK = stack(3, -8), stack(4, -8)
+TRUSTED, UNTRUSTED, NULLABLE, NONNULL = ((0, f"arg:{tag}") for tag in ("trusted", "untrusted", "nullable", "nonnull"))
+
+
+def takes(kind: str, *tags: tuple[int, str], body: list | None = None) -> Function:
+    """A global function of one tagged pointer, which it reads."""
+    return Function(body or [LOAD, mov(0, 0), EXIT], (kind,), tags=tags)
+
+
 VMA_ARGS = ("void *", "void *", "void *")
 
 PROGRAMS: dict[str, list[Function]] = {
@@ -178,6 +190,33 @@ PROGRAMS: dict[str, list[Function]] = {
     "main_of_ints": [main(args=("int",))],
     "many_arguments": [main(mov(1, 1), mov(2, 2), mov(3, 3), mov(4, 4), mov(5, 5), Call(1)),
                        Function([copy(0, 5), EXIT], ("int", "long", "int", "long", "int"))],
+    "trusted_task": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("task *", TRUSTED)],
+    "trusted_task_by_flavor": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("my task *", TRUSTED)],
+    "trusted_task_of_null": [main(mov(1, 0), Call(1)), takes("task *", TRUSTED)],
+    "trusted_task_or_null": [main(mov(1, 0), Call(1)), takes("task *", TRUSTED, NULLABLE)],
+    "trusted_task_or_null_checked": [main(mov(1, 0), Call(1)), takes("task *", TRUSTED, NULLABLE, body=[
+        Insn(0x15, 1, 0, 1, 0), LOAD, mov(0, 0), EXIT])],
+    "trusted_task_given_or_null": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("task *", TRUSTED, NULLABLE, body=[
+        Insn(0x15, 1, 0, 1, 0), LOAD, mov(0, 0), EXIT])],
+    "trusted_task_nonnull": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("task *", TRUSTED, NONNULL)],
+    "trusted_task_of_the_context": [main(Call(1)), takes("task *", TRUSTED)],
+    "trusted_pair": [main(mov(1, 0), Call(1)), takes("pair *", TRUSTED)],
+    "trusted_task_passed_on": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("task *", TRUSTED, body=[
+        copy(4, 1), *stack(1, -8), mov(2, 8), mov(3, 0), mov(5, 0), helper(191), EXIT])],
+    "trusted_task_written": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("task *", TRUSTED, body=[
+        Insn(0x62, 1, 0, 0, 1), mov(0, 0), EXIT])],
+    "untrusted_task": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("task *", UNTRUSTED)],
+    "untrusted_task_of_a_number": [main(mov(1, 4096), Call(1)), takes("task *", UNTRUSTED)],
+    "untrusted_task_passed_on": [main(CURRENT_TASK, copy(1, 0), Call(1)), takes("task *", UNTRUSTED, body=[
+        copy(4, 1), *stack(1, -8), mov(2, 8), mov(3, 0), mov(5, 0), helper(191), EXIT])],
+    "untrusted_int": [main(mov(1, 4096), Call(1)), takes("int *", UNTRUSTED)],
+    "untrusted_int_far": [main(mov(1, 4096), Call(1)), takes("int *", UNTRUSTED, body=[
+        Insn(0x79, 0, 1, 4000), mov(0, 0), EXIT])],
+    "untrusted_int_written": [main(mov(1, 4096), Call(1)), takes("int *", UNTRUSTED, body=[
+        Insn(0x62, 1, 0, 0, 1), mov(0, 0), EXIT])],
+    "untrusted_void": [main(mov(1, 4096), Call(1)), takes("void *", UNTRUSTED)],
+    "untrusted_pair": [main(mov(1, 0), Call(1)), takes("pair *", UNTRUSTED)],
+    "untrusted_nonnull": [main(mov(1, 0), Call(1)), takes("task *", UNTRUSTED, NONNULL)],
     "loop_stops": [main(*loop(10)), JUST_STOP],
     "loop_goes_on": [main(*loop(3)), JUST_GO_ON],
     "loop_never": [main(*loop(0)), JUST_GO_ON],

@@ -17,6 +17,7 @@ from kernel_model.bpf.program import ProgSpec, ProgType
 from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.types import Btf
 from tests.kernel_model.bpf.verifier import context_programs as programs
+from tests.kernel_model.bpf.verifier import random_contexts
 from tests.oracle import bpf_syscall as oracle
 
 HERE = Path(__file__).parent
@@ -48,7 +49,7 @@ def ours(program: object, insns: list[Insn], btf: Btf) -> tuple[int, str]:
 
 def mask(log: str) -> str:
     """Without what differs between two kernels' types: ids, offsets of fields and what is loaded from them."""
-    log = re.sub(r"(call bpf_(?:iter|rcu|preempt|local|copy_from_user_str)\w*#)\d+", r"\1ID", log)
+    log = re.sub(r"(call bpf_(?:iter|rcu|preempt|local|copy_from_user_(?:task_)?str|task)\w*#)\d+", r"\1ID", log)
     log = re.sub(r"\b(m?off) \d+", r"\1 OFF", log)
     log = re.sub(r"(?<=btf_id )\d+", "ID", log)
     log = re.sub(r"\((r[0-9]) \+\d+\)", r"(\1 +OFF)", log)
@@ -82,12 +83,12 @@ def test_verdict_and_log_are_the_kernels(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def live() -> Callable[[str], tuple[tuple[int, str], tuple[int, str]]]:
+def live() -> Callable[[str | programs.Traced], tuple[tuple[int, str], tuple[int, str]]]:
     """(the kernel's answer, ours) for a program, on the machine's types."""
     btf = Btf(LIVE_TYPES.read_bytes(), str(LIVE_TYPES))
 
-    def ask(name: str) -> tuple[tuple[int, str], tuple[int, str]]:
-        program = PROGRAMS[name]
+    def ask(program: str | programs.Traced) -> tuple[tuple[int, str], tuple[int, str]]:
+        program = PROGRAMS[program] if isinstance(program, str) else program
         insns = programs.build(program.steps, btf)
         kind = oracle.Kind(int(program.type), program.sleepable, program.attach_type, program.attach_btf_id(btf))
         return oracle.verdict(encode(insns), 2, kind), ours(program, insns, btf)
@@ -100,3 +101,11 @@ def live() -> Callable[[str], tuple[tuple[int, str], tuple[int, str]]]:
 def test_this_machines_kernel_says_the_same(name: str, live: Callable[[str], tuple[object, object]]) -> None:
     want, got = live(name)
     assert got == want
+
+
+@pytest.mark.skipif(REASON is not None, reason=f"the real verifier cannot be asked: {REASON}")
+def test_random_programs_get_the_kernels_verdict_and_log(live: Callable[[object], tuple[object, object]]) -> None:
+    answers = [live(random_contexts.program(seed)) for seed in range(500)]
+    assert all(got == want for want, got in answers)
+    errors = [errno for (errno, _), _ in answers]
+    assert errors.count(0) > 25 and len(set(errors)) >= 4, "programs of which none passes compare nothing"

@@ -15,6 +15,7 @@ from kernel_model.bpf.program import FuncInfo, ProgSpec, ProgType
 from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.types import Btf
 from tests.kernel_model.bpf.verifier import function_programs as programs
+from tests.kernel_model.bpf.verifier import random_callbacks
 from tests.oracle import bpf_syscall as oracle
 
 HERE = Path(__file__).parent
@@ -74,6 +75,18 @@ def test_verdict_and_log_are_the_kernels(name: str) -> None:
 @pytest.mark.parametrize("name", programs.PROGRAMS)
 def test_this_machines_kernel_says_the_same(name: str) -> None:
     assert ours(programs.PROGRAMS[name]) == theirs(programs.PROGRAMS[name])
+
+
+@pytest.mark.skipif(REASON is not None, reason=f"the real verifier cannot be asked: {REASON}")
+def test_random_callbacks_get_the_kernels_verdict_and_log() -> None:
+    same = accepted = 0
+    for seed in range(400):
+        functions = random_callbacks.program(seed)
+        want, got = theirs(functions), ours(functions)
+        assert got[0] == want[0], f"seed {seed}: errno {got[0]}, the kernel says {want[0]}\n{want[1]}\n{got[1]}"
+        same += got == want
+        accepted += not want[0]
+    assert accepted > 200 and same >= 399, f"level 2 logs are equal for {same} of 400"
 
 
 # -- what no kernel at hand can be asked -----------------------------------------------------------------------------
