@@ -20,7 +20,8 @@ import emu
 ALONE = [
     "inconsistent_irq", "invalid_wait_context", "might_fault_spinlock", "might_sleep_irqs_off", "might_sleep_mutex",
     "might_sleep_rcu", "might_sleep_spinlock", "mmap_lock_copy_from_user", "mmap_lock_trylock_copy_from_user",
-    "mutex_abba", "return_to_user", "rwsem_aa_read", "rwsem_trylock_then_read", "scheduling_while_atomic", "unlock_balance",
+    "mutex_abba", "return_to_user", "rwsem_aa_read", "rwsem_trylock_then_read", "scheduling_while_atomic",
+    "unlock_balance",
 ]  # fmt: skip
 BLOCKING = [
     "hung_completion", "hung_mutex", "hung_task", "mmap_lock_real", "mutex_aa", "mutex_abba_real", "rwsem_aa_write",
