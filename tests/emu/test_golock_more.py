@@ -35,7 +35,7 @@ LINES = {  # of might_sleep() and might_fault(): read in, or counted from anchor
 
 _MODULE = {
     "more_cases", "doit", "trig", "nest", "use_with_irqs_on", "use_in_irq", "irq_handler", "enable_irqs_too_early",
-    "free_locked", "init_locked", "exit_locked", "nest_not_locked", "look", "look_locked",
+    "free_locked", "init_locked", "exit_locked", "nest_not_locked", "look", "look_locked", "wait_semaphore",
 }  # fmt: skip
 _COMMON = {
     "WRITE": "more_cases doit trig vfs_write ksys_write SYSCALL",
@@ -59,13 +59,14 @@ _RULES = [
     (re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+"), ""),
     (re.compile(r"\b[0-9a-f]{16}\b"), "NUMBER"),
     (re.compile(r"(CPU|PID): \d+"), r"\1: N"),
-    (re.compile(r"(golock_exit|sh)/\d+"), r"\1/N"),
+    (re.compile(r"(golock_\w+|sh)([/:])\d+"), r"\1\2N"),
+    (re.compile(r"more than \d+"), "more than N"),
     (re.compile(r"(more_golock\.c):\d+"), r"\1:LINE"),
     (re.compile(r"sb_writers#\d+"), "sb_writers"),
     (re.compile(r"(stamp: |at \()\d+"), r"\1N"),
     (re.compile(r"^Call Trace:"), "Call trace:"),
     (re.compile(r"^RIP: 0010:"), " "),
-    (re.compile(r" \([PC]\)$"), ""),
+    (re.compile(r" \([PCT]\)$"), ""),
 ]
 _DROPPED = re.compile(r" \? | </?(IRQ|TASK)>|(Hardware name|Code|RIP|RSP|R\w\w): ")
 
@@ -113,6 +114,25 @@ def test_whole_report(case, arch):
     said = kernel.write_golock(case) + kernel.pass_time(1)
     assert printed(said) == expected(case, arch)
     assert kernel.lockdep.debug_locks == case.startswith("rcu_"), "only RCU's complaint leaves lockdep on"
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_semaphore_names_its_last_holder(arch):
+    """debug_show_blocker() of kernel/hung_task.c 6.18; the frames are those of a real arm64 kernel's report (6.14)."""
+    kernel = boot(arch)
+    kernel.hung_tasks.timeout = 5
+    kernel.write_golock("hung_semaphore")
+    lines = printed(kernel.pass_time(5) + kernel.pass_time(5))
+    first = lines.index("INFO: task golock_waiter:N blocked for more than N seconds.")
+    shown = [line for line in lines[first + 4 :] if line != "Call trace:"]
+    trace = "__schedule schedule schedule_timeout __down_common __down down wait_semaphore kthread FORK"
+    switch = ["__switch_to"] if arch == "arm64" else []
+    names = [*switch, *stack(trace, _WORDS[arch])]
+    assert shown[: len(names) + 1] == [
+        *(f" {name} [golock]" if name in _MODULE else f" {name}" for name in names),
+        "INFO: task golock_waiter:N blocked on a semaphore likely last held by task golock_holder:N",
+    ]
+    assert shown[len(names) + 1] == "", "the holder hangs too: he has been shown"
 
 
 @pytest.mark.parametrize("arch", ARCHES)

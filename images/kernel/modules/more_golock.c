@@ -8,6 +8,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/timeout.h>
 #include <linux/semaphore.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
@@ -139,6 +140,33 @@ static __frame void nest_not_locked(void)
 	mutex_unlock(&lock_inner);
 }
 
+#define LONG_MS 3600000
+
+static __frame int hold_semaphore(void *data)
+{
+	(void)data;
+	down(&counting);
+	msleep(LONG_MS);
+	up(&counting);
+	return 0;
+}
+
+static __frame int wait_semaphore(void *data)
+{
+	(void)data;
+	down(&counting);
+	up(&counting);
+	return 0;
+}
+
+static __frame void hung_semaphore(void)
+{
+	sema_init(&counting, 1);
+	kthread_run(hold_semaphore, NULL, "golock_holder");
+	msleep(100);
+	kthread_run(wait_semaphore, NULL, "golock_waiter");
+}
+
 static __always_inline bool lifetime_cases(const char *what)
 {
 	if (!strcmp(what, "free_locked"))
@@ -149,6 +177,8 @@ static __always_inline bool lifetime_cases(const char *what)
 		kthread_run(exit_locked, NULL, "golock_exit");
 	else if (!strcmp(what, "nest_not_locked"))
 		nest_not_locked();
+	else if (!strcmp(what, "hung_semaphore"))
+		hung_semaphore();
 	else
 		return false;
 	return true;
