@@ -81,7 +81,9 @@ class Lockdep:
         return self._held.get(task.address, [])
 
     def forget(self, task: Task) -> None:
-        """The task is gone."""
+        """The task is gone. After an oops lockdep is off: kernel/panic.c:oops_enter()."""
+        if task.exit is not None and task.exit.oops:
+            self.debug_locks = False
         self._held.pop(task.address, None)
 
     def saw_exec(self, mm: int) -> None:

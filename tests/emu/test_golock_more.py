@@ -136,6 +136,16 @@ def test_a_semaphore_names_its_last_holder(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHES)
+def test_an_oops_turns_lockdep_off(arch):
+    kernel = boot(arch)
+    kernel.insmod("golden", "")
+    assert "Showing all locks" in kernel.sysrq("d")
+    assert kernel.write_golden("null_read").oops
+    assert kernel.sysrq("d").endswith("\nINFO: lockdep is turned off.\n")
+    assert kernel.write_golock("irq_inversion") == ""
+
+
+@pytest.mark.parametrize("arch", ARCHES)
 def test_a_kernel_without_lockdep_says_nothing(arch):
     kernel = emu.boot(arch, "v6.18")
     for case in CASES:
