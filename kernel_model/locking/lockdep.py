@@ -187,7 +187,9 @@ class Lockdep:
     @kcall
     def validate_freed(self, start: int, size: int) -> int:
         """Memory becomes free, or a new lock: 0, or it holds a lock of the current task."""
-        return self._found(self.validator.freed(self._mine(), start, size)) if self.debug_locks else 0
+        if not self.debug_locks:
+            return 0
+        return self._found(self.validator.freed(self._mine(), start, size, self._types.sizeof("lockdep_map")))
 
     @kcall
     def lockdep_report(self) -> None:

@@ -243,10 +243,10 @@ class Validator:
         return Imbalance(lock, ip)
 
     @staticmethod
-    def freed(held: Held, start: int, size: int) -> Problem | None:
-        """debug_check_no_locks_freed()."""
+    def freed(held: Held, start: int, size: int, map_size: int = 1) -> Problem | None:
+        """debug_check_no_locks_freed(): `map_size` bytes of each lock are its struct lockdep_map."""
         for old in held:
-            if start <= old.instance < start + size:
+            if start - map_size < old.instance < start + size:
                 return Freed(old, start, start + size)
         return None
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Interrupts: which one it is, and on which stack it is handled. Mirrors arch/arm64/kernel/irq.c and do_interrupt_handler()
- * of entry-common.c, drivers/irqchip/irq-gic-v3.c (gic_handle_irq), kernel/irq/irqdesc.c and chip.c. The only interrupts
- * are SGIs, so that a descriptor is no more than its number. Left out: devices, priorities, statistics.
+ * Interrupts: which one it is, and on which stack it is handled. Mirrors arch/arm64/kernel/irq.c, do_interrupt_handler()
+ * of entry-common.c, drivers/irqchip/irq-gic-v3.c (gic_handle_irq; that it goes on until nothing is pending is
+ * irq-gic.c's), kernel/irq/irqdesc.c and chip.c. The only interrupts are SGIs, so that a descriptor is no more than its
+ * number. Left out: devices, priorities, statistics.
  */
 #include <linux/sched.h>
 #include <asm/ptrace.h>
@@ -46,13 +47,13 @@ static __frame void generic_handle_domain_irq(u32 hwirq)
 
 __used __frame void gic_handle_irq(struct pt_regs *regs)
 {
-	u32 irq = gic_read_iar();
+	u32 irq;
 
 	(void)regs;
-	if (irq >= GIC_FIRST_SPECIAL)
-		return;
-	gic_write_eoir(irq);
-	generic_handle_domain_irq(irq);
+	while ((irq = gic_read_iar()) < GIC_FIRST_SPECIAL) {
+		gic_write_eoir(irq);
+		generic_handle_domain_irq(irq);
+	}
 }
 
 /* on the task's own stack: the interrupt gets another one */
