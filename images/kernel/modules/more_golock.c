@@ -217,7 +217,7 @@ static __always_inline bool rcu_cases(const char *what)
 	return true;
 }
 
-/* -- where things might sleep: each in a section that must not ------------------------------------------------------ */
+/* -- where things might sleep: each in a section that must not ---------------------------------------------------- */
 
 static __always_inline int sleep_call(const char *what)
 {

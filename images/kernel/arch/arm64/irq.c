@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Interrupts: which one it is, and on which stack it is handled. Mirrors arch/arm64/kernel/irq.c, do_interrupt_handler()
- * of entry-common.c, drivers/irqchip/irq-gic-v3.c (gic_handle_irq; that it goes on until nothing is pending is
+ * Interrupts: which one it is, and on which stack it is handled. Mirrors arch/arm64/kernel/irq.c, entry-common.c
+ * (do_interrupt_handler), drivers/irqchip/irq-gic-v3.c (gic_handle_irq; that it goes on until nothing is pending is
  * irq-gic.c's), kernel/irq/irqdesc.c and chip.c. The only interrupts are SGIs, so that a descriptor is no more than its
  * number. Left out: devices, priorities, statistics.
  */
