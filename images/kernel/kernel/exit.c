@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Waiting for children, and the way out of a task. Mirrors kernel/exit.c: kernel_wait4, do_wait, do_exit,
- * do_group_exit; what the end of a task means is decided outside. Left out: stopped and continued children, process groups, resource
- * usage, waitid(2).
+ * do_group_exit; what the end of a task means is decided outside. Left out: stopped and continued children, process
+ * groups, resource usage, waitid(2).
  */
 #include <linux/lockdep.h>
 #include <linux/syscalls.h>
