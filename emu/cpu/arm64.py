@@ -230,6 +230,7 @@ class Cpu(BaseCpu):
         """Take interrupt `number` (an SGI or PPI) now, between two runs; False and nothing done where it is masked.
 
         What is interrupted goes on at `ip`, where given. Afterwards the CPU stands at the vector of EL1h or EL0.
+        EngineError for other numbers.
         """
         pstate = self.engine.read(ua.UC_ARM64_REG_PSTATE)
         if pstate & traps.PSR_I:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from emu.cpu.engine import EngineError
+
 ICC_SGI1R_EL1, ICC_IAR1_EL1, ICC_EOIR1_EL1 = 0xD518CBA0, 0xD538CC00, 0xD518CC20  # MSR/MRS with Rt = 0
 _RT = 31
 SPURIOUS = 1023
@@ -29,9 +31,9 @@ class CpuInterface:
         return self._pending != 0
 
     def make_pending(self, interrupt: int) -> None:
-        """An SGI (0 to 15) or PPI (16 to 31) arrives. ValueError for other numbers."""
+        """An SGI (0 to 15) or PPI (16 to 31) arrives. EngineError for other numbers."""
         if not 0 <= interrupt < 32:
-            raise ValueError(f"interrupt {interrupt}: a CPU's own are 0 to 31")
+            raise EngineError(f"interrupt {interrupt}: a CPU's own are 0 to 31")
         self._pending |= 1 << interrupt
 
     @staticmethod

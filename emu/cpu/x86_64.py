@@ -242,8 +242,11 @@ class Cpu(BaseCpu):
     def raise_irq(self, number: int, ip: int | None = None) -> bool:
         """Take the interrupt with vector `number` now, between two runs; False and nothing done where it is masked.
 
-        What is interrupted goes on at `ip`, where given. Afterwards the CPU stands at the vector's entry.
+        What is interrupted goes on at `ip`, where given. Afterwards the CPU stands at the vector's entry. EngineError
+        for a vector without a gate.
         """
+        if not self._idt[number * 2] >> 47 & 1:
+            raise EngineError(f"CPU {self.number}: interrupt vector {number:#x} has no gate")
         if not self.interrupts_enabled:
             return False
         self.engine.save()

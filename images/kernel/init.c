@@ -10,5 +10,4 @@ unsigned long bpf_jit_start, bpf_jit_end;
 unsigned long __per_cpu_offset[NR_CPUS];
 
 /* they do not return, so their callers leave no description of them */
-KCALL(do_group_exit);
-KCALL(do_exit);
+KCALL(do_task_dead);

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 USED_IN_HARDIRQ, ENABLED_HARDIRQ, USED_IN_SOFTIRQ, ENABLED_SOFTIRQ = 0, 2, 4, 6
-LOCK_USED = 8
+LOCK_USED, LOCK_USED_READ = 8, 9  # at all
 READ_MASK, DIR_MASK, STATE_MASK = 1, 2, ~3
 STATES = 2
 USAGE_NAMES = tuple(
     f"{'IN-' if not direction else ''}{state}{'-ON' if direction else ''}-{mode}"
     for state in ("HARDIRQ", "SOFTIRQ") for direction in (0, 1) for mode in "WR"
-)  # fmt: skip
+) + ("INITIAL USE", "INITIAL READ USE")  # fmt: skip
 LOCKF_IRQ = 0x55  # every bit that is not a reader's
 LOCKF_USED_IN_IRQ_ALL, LOCKF_ENABLED_IRQ_ALL = 0x33, 0xCC
 

@@ -1,9 +1,10 @@
 """lockdep as the kernel meets it: which locks each task holds, and what is said when something is wrong.
 
-Mirrors kernel/locking/lockdep.c (lock_acquire() to the report, debug_show_all_locks(), lockdep_sys_exit()) and
-__might_resched() and __schedule_bug() of kernel/sched/core.c. What is right and wrong is decided in validator.py, the
-words are in lockdep_text.py; the frames that reports show are guest text (images/kernel/kernel/locking/lockdep.c).
-After the first report it turns itself off. A lock without class and name is not followed.
+Mirrors kernel/locking/lockdep.c (lock_acquire() to the report, debug_show_all_locks(), lockdep_sys_exit(),
+lockdep_rcu_suspicious()) and __might_resched() and __schedule_bug() of kernel/sched/core.c. What is right and wrong is
+decided in validator.py, the words are in lockdep_text.py; the frames that reports show are guest text
+(images/kernel/kernel/locking/lockdep.c). After the first report about locks it turns itself off. A lock without class
+and name is not followed.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from kernel_model.sched.task import Task
 from kernel_model.types import Types
 
 # enum lockdep_found of guest lockdep.c
-_FOUND: dict[type, int] = {Deadlock: 1, Circular: 2, WaitContext: 3, NestNotHeld: 3, Usage: 4, Inversion: 5,
-                           BadDependency: 6, Imbalance: 7, Freed: 8}  # fmt: skip
+_FOUND: dict[type, int] = {Deadlock: 1, Circular: 2, WaitContext: 3, Usage: 4, Inversion: 5, BadDependency: 6,
+                           Imbalance: 7, Freed: 8, NestNotHeld: 9}  # fmt: skip
 _UNCHECKED = 0x100
 _OWN_FRAMES = 2  # print_circular_bug() and check_noncircular(), which the new dependency's stack does not show
 _JIFFY, _HZ = 1_000_000, 1_000
@@ -80,7 +81,9 @@ class Lockdep:
         return self._held.get(task.address, [])
 
     def forget(self, task: Task) -> None:
-        """The task is gone."""
+        """The task is gone. After an oops lockdep is off: kernel/panic.c:oops_enter()."""
+        if task.exit is not None and task.exit.oops:
+            self.debug_locks = False
         self._held.pop(task.address, None)
 
     def saw_exec(self, mm: int) -> None:
@@ -155,9 +158,10 @@ class Lockdep:
         found = self._map(lock) if self.debug_locks else None
         if found is None:
             return 0
+        nest = self._map(nest_lock) if nest_lock else None
         problem = self.validator.acquire(
             self._mine(), found, ip, self._context(), subclass=subclass, trylock=bool(trylock), read=read & ~_UNCHECKED,
-            check=not read & _UNCHECKED, nest_lock=nest_lock,
+            check=not read & _UNCHECKED, nest_lock=nest_lock, nest_name=nest.name if nest is not None else "",
         )
         return self._found(problem)
 
@@ -183,13 +187,48 @@ class Lockdep:
     @kcall
     def validate_freed(self, start: int, size: int) -> int:
         """Memory becomes free, or a new lock: 0, or it holds a lock of the current task."""
-        return self._found(self.validator.freed(self._mine(), start, size)) if self.debug_locks else 0
+        if not self.debug_locks:
+            return 0
+        return self._found(self.validator.freed(self._mine(), start, size, self._types.sizeof("lockdep_map")))
 
     @kcall
     def lockdep_report(self) -> None:
         """The text of what was found, up to `stack backtrace:`."""
         assert self._problem is not None
         self._system.console.print(*text.report(self._scene(), self._problem))
+
+    @kcall
+    def lockdep_report_more(self) -> None:
+        """What follows the first stack of print_lock_nested_lock_not_held()."""
+        self._system.console.print(*text.nest_not_held_more(self._scene()))
+
+    @kcall
+    def print_held_locks_report(self) -> bool:
+        """The text of print_held_locks_bug(): false where lockdep is off."""
+        on, self.debug_locks = self.debug_locks, False
+        if on:
+            self._system.console.print(*text.still_held(self._scene()))
+        return on
+
+    @kcall
+    def lock_is_held_type(self, lock: int, read: int) -> int:
+        """int lock_is_held_type(const struct lockdep_map *lock, int read): 0 no, 1 yes, -1 nobody knows; `read` -1: in
+        any way."""
+        if not self.debug_locks:
+            return -1
+        return int(any(old.instance == lock and read in (-1, old.read) for old in self._mine()))
+
+    @kcall
+    def debug_lockdep_rcu_enabled(self) -> bool:
+        """int debug_lockdep_rcu_enabled(void)"""
+        return self.configured and self.debug_locks
+
+    @kcall
+    def rcu_suspicious_report(self, file: int, line: int, what: int) -> None:
+        """The text of lockdep_rcu_suspicious()."""
+        read = self._system.space.read_cstr
+        where, said = f"{read(file).decode()}:{line}", read(what).decode()
+        self._system.console.print(*text.suspicious_rcu(self._scene(), where, said, self.debug_locks))
 
     @kcall
     def lockdep_sys_exit_report(self) -> None:

@@ -30,7 +30,7 @@ from kernel_model.oops.common import System
 from kernel_model.sched.task import Task
 
 Symbol = Callable[[int], str]
-_FRAME = re.compile(r" ([^ <?]\S*(?: \[\w+\])?)")
+_FRAME = re.compile(r"(?: |RIP: 0010:)([^ <?]\S*(?: \[\w+\])?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def irqtrace_events(task: Task, symbol: Symbol) -> list[str]:
 
 
 def frames(trace: Sequence[str]) -> list[str]:
-    """The reliable entries of a `Call Trace:`, without what stands between them."""
+    """The reliable entries of a `Call Trace:`, with where the kernel was interrupted, without what else is between."""
     return [found[1] for line in trace if (found := _FRAME.match(line))]
 
 
@@ -184,8 +184,13 @@ def nest_not_held(s: Scene, p: NestNotHeld) -> list[str]:
     """print_lock_nested_lock_not_held()."""
     return [
         *s.banner("WARNING: Nested lock was not taken"), f"{s.who} is trying to lock:", s.line(p.lock), "",
-        "but this task is not holding:", f"{p.lock.nest_lock:016x}", "", "stack backtrace:",
+        "but this task is not holding:", p.name, "", "stack backtrace:",
     ]  # fmt: skip
+
+
+def nest_not_held_more(s: Scene) -> list[str]:
+    """The second half of print_lock_nested_lock_not_held()."""
+    return ["", "other info that might help us debug this:", *s.held_locks(), "", "stack backtrace:"]
 
 
 # -- interrupts ------------------------------------------------------------------------------------------------------
@@ -216,7 +221,7 @@ def inversion(s: Scene, p: Inversion) -> list[str]:
         f"{s.who} just changed the state of lock:", s.line(p.lock), f"but this lock {which} lock in the past:",
         f" {other.text}", "", "", "and interrupts could create inverse lock ordering between them.", "", "",
         "other info that might help us debug this:", *scenario, *s.held_locks(), "",
-        "the shortest dependencies between 2nd lock and 1st lock:", *_dependencies(s, p.path), "stack backtrace:",
+        "the shortest dependencies between 2nd lock and 1st lock:", *_dependencies(s, p.path), "", "stack backtrace:",
     ]  # fmt: skip
 
 
@@ -233,9 +238,9 @@ def bad_dependency(s: Scene, p: BadDependency) -> list[str]:
         f"to a {name}-irq-unsafe lock:", f" {unsafe.text}", "", f"... which became {name}-irq-unsafe at:", "...",
         *_entries(unsafe.usage_traces.get(p.unsafe_bit, ()), 2), "", "other info that might help us debug this:", "",
         *_irq_scenario(safe, unsafe, p.prev.cls, p.next.cls), *s.held_locks(), "",
-        f"the dependencies between {name}-irq-safe lock and the holding lock:", *_dependencies(s, p.safe), "",
+        f"the dependencies between {name}-irq-safe lock and the holding lock:", *_dependencies_backwards(s, p.safe), "",
         "the dependencies between the lock to be acquired", f" and {name}-irq-unsafe lock:",
-        *_dependencies(s, p.unsafe), "stack backtrace:",
+        *_dependencies(s, p.unsafe), "", "stack backtrace:",
     ]  # fmt: skip
 
 
@@ -254,17 +259,39 @@ def _irq_scenario(safe: LockClass, unsafe: LockClass, prev: LockClass, following
     ]  # fmt: skip
 
 
+def _class_header(s: Scene, cls: LockClass, depth: int) -> list[str]:
+    """print_lock_class_header(): a class with all that is known of its use."""
+    pad = " " * depth
+    lines = [f"{pad}-> {cls.text} {{"]
+    for bit, trace in sorted(cls.usage_traces.items()):
+        head = f"{pad}   {USAGE_NAMES[bit]} at:"
+        lines += [head, *_entries(trace, depth + len(head) + 1)]
+    return [*lines, f"{pad} }}", f"{pad} ... key      at: {ip_sym(cls.key, s.symbol)}"]
+
+
+def _acquired(trace: Sequence[str], depth: int) -> list[str]:
+    return [f"{' ' * depth} ... acquired at:", *_entries(trace, 3), ""]
+
+
 def _dependencies(s: Scene, path: Sequence[Node]) -> list[str]:
-    """print_shortest_lock_dependencies(): the far end first, each class with all that is known of its use."""
+    """print_shortest_lock_dependencies(): the far end first; the root was acquired where the task is."""
     lines: list[str] = []
     for depth in range(len(path) - 1, -1, -1):
-        node, pad = path[depth], " " * depth
-        lines.append(f"{pad}-> {node.cls.text} {{")
-        for bit, trace in sorted(node.cls.usage_traces.items()):
-            head = f"{pad}   {USAGE_NAMES[bit]} at:"
-            lines += [head, *_entries(trace, len(head))]
-        lines += [f"{pad} }}", f"{pad} ... key      at: {ip_sym(node.cls.key, s.symbol)}", f"{pad} ... acquired at:"]
-        lines += [*_entries(node.edge.trace if node.edge is not None else s.stack, 3), ""]
+        edge = path[depth].edge
+        lines += _class_header(s, path[depth].cls, depth)
+        lines += _acquired(edge.trace if edge is not None else s.stack, depth)
+    return lines
+
+
+def _dependencies_backwards(s: Scene, path: Sequence[Node]) -> list[str]:
+    """print_shortest_lock_dependencies_backwards(): an edge of a search backwards tells where its origin, which comes
+    after it here, was acquired."""
+    lines: list[str] = []
+    for depth in range(len(path) - 1, -1, -1):
+        lines += _class_header(s, path[depth].cls, depth)
+        behind = path[depth + 1].edge if depth + 1 < len(path) else None
+        if behind is not None:
+            lines += _acquired(behind.trace, depth)
     return lines
 
 
@@ -287,6 +314,24 @@ def freed(s: Scene, p: Freed) -> list[str]:
         *s.banner("WARNING: held lock freed!"),
         f"{s.who} is freeing memory {p.start:016x}-{p.end - 1:016x}, with a lock still held there!", s.line(p.lock),
         *s.held_locks(), "", "stack backtrace:",
+    ]  # fmt: skip
+
+
+def still_held(s: Scene) -> list[str]:
+    """print_held_locks_bug()."""
+    return [
+        "", "=" * 36, f"WARNING: {s.who} still has locks held!", ident(s.system), "-" * 36, *s.held_locks(), "",
+        "stack backtrace:",
+    ]  # fmt: skip
+
+
+def suspicious_rcu(s: Scene, where: str, what: str, debug_locks: bool) -> list[str]:
+    """lockdep_rcu_suspicious(). Every CPU is online here, watched by RCU, and the scheduler runs."""
+    doubt = [] if debug_locks else ["Possible false positive due to lockdep disabling via debug_locks = 0"]
+    return [
+        *s.banner("WARNING: suspicious RCU usage"), f"{where} {what}!", "",
+        "other info that might help us debug this:", "", "", f"rcu_scheduler_active = 2, debug_locks = {debug_locks:d}",
+        *doubt, *s.held_locks(), "", "stack backtrace:",
     ]  # fmt: skip
 
 

@@ -100,10 +100,10 @@ class Imbalance:
 
 @dataclass(frozen=True, slots=True)
 class NestNotHeld:
-    """Taken under a nest_lock that the task does not hold."""
+    """Taken under a nest_lock, called `name`, that the task does not hold."""
 
     lock: HeldLock
-    ip: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from kernel_model.locking.classes import (
     ENABLED_SOFTIRQ,
     LD_LOCK_WAIT_OVERRIDE,
     LOCK_USED,
+    LOCK_USED_READ,
     LOCKF_ENABLED_IRQ_ALL,
     LOCKF_USED_IN_IRQ_ALL,
     READ_MASK,
@@ -62,7 +63,7 @@ class Validator:
 
     def acquire(
         self, held: Held, lock: LockMap, ip: int, context: Context, *, subclass: int = 0, trylock: bool = False,
-        read: int = 0, check: bool = True, nest_lock: int = 0,
+        read: int = 0, check: bool = True, nest_lock: int = 0, nest_name: str = "",
     ) -> Problem | None:
         """__lock_acquire(): the lock goes onto `held` unless something is wrong."""
         check = check and self.prove_locking
@@ -74,7 +75,7 @@ class Validator:
                        nest_lock)
         problem = self._wait_context(held, new, context) or self._mark_usage(new, context)
         if problem is None and nest_lock and all(old.instance != nest_lock for old in held):
-            problem = NestNotHeld(new, ip)
+            problem = NestNotHeld(new, nest_name)
         problem = problem or self._validate_chain(held, new)
         if problem is None:
             held.append(new)
@@ -116,16 +117,17 @@ class Validator:
                 problem = self._mark_lock(new, bit | read)
                 if problem is not None:
                     return problem
-        new.cls.usage_mask |= 1 << LOCK_USED
-        return None
+        return self._mark_lock(new, LOCK_USED_READ if new.read else LOCK_USED)
 
-    def _mark_lock(self, lock: HeldLock, bit: int) -> Problem | None:
-        """mark_lock() and mark_lock_irq()."""
+    def _mark_lock(self, lock: HeldLock, bit: int, skip: int = 1) -> Problem | None:
+        """mark_lock() and mark_lock_irq(). `skip`: frames that the saved stack does not show."""
         cls = lock.cls
         if cls.usage_mask >> bit & 1:
             return None
         cls.usage_mask |= 1 << bit
-        cls.usage_traces[bit] = self._save_trace(1)
+        cls.usage_traces[bit] = self._save_trace(skip)
+        if bit >= LOCK_USED:
+            return None
         excluded = _exclusive(bit)
         for bad in [excluded] if bit & READ_MASK else [excluded, excluded | READ_MASK]:
             if cls.usage_mask >> bad & 1:
@@ -142,7 +144,7 @@ class Validator:
         for base in [ENABLED_HARDIRQ] + [ENABLED_SOFTIRQ] * context.softirqs_on:
             for lock in held if self.prove_locking else []:
                 if lock.check:
-                    problem = self._mark_lock(lock, base | (READ_MASK if lock.read else 0))
+                    problem = self._mark_lock(lock, base | (READ_MASK if lock.read else 0), skip=0)
                     if problem is not None:
                         return problem
         return None
@@ -241,10 +243,10 @@ class Validator:
         return Imbalance(lock, ip)
 
     @staticmethod
-    def freed(held: Held, start: int, size: int) -> Problem | None:
-        """debug_check_no_locks_freed()."""
+    def freed(held: Held, start: int, size: int, map_size: int = 1) -> Problem | None:
+        """debug_check_no_locks_freed(): `map_size` bytes of each lock are its struct lockdep_map."""
         for old in held:
-            if start <= old.instance < start + size:
+            if start - map_size < old.instance < start + size:
                 return Freed(old, start, start + size)
         return None
 

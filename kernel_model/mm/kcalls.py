@@ -133,9 +133,14 @@ class MmKcalls:
         return self.kmalloc(size, flags)
 
     @kcall
-    def kfree(self, object: int) -> None:
-        """void kfree(const void *object)"""
+    def slab_free(self, object: int) -> None:
+        """The end of kfree(), which is guest text."""
         self._slab.kfree(object)
+
+    @kcall
+    def ksize(self, object: int) -> int:
+        """size_t ksize(const void *object)"""
+        return self._slab.ksize(object)
 
     @kcall
     def kfree_nolock(self, object: int) -> None:

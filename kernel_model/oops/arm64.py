@@ -96,6 +96,8 @@ class Arm64Oops:
             s.console.print(oops.dump_kernel_instr(regs.pc, self._read_insn))
         s.taint.add("D")
         s.end_trace()
+        if s.current().view.hardirq_context:
+            self._panic(f"{text}: Fatal exception in interrupt")
 
     def _make_task_dead(self, *notes: str) -> None:
         task = self._system.current()
@@ -194,9 +196,12 @@ class Arm64Oops:
         s.console.print(*self._registers(r))
         self._panic("Unhandled exception", r)
 
-    def _panic(self, text: str, regs: Regs) -> None:
+    def _panic(self, text: str, regs: Regs | None = None) -> None:
+        """panic(): where an oops has been printed already (no `regs`) it does not show a stack again."""
         s = self._system
-        s.console.print(f"Kernel panic - not syncing: {text}", *s.info_lines(), *self._trace(regs))
+        s.console.print(f"Kernel panic - not syncing: {text}")
+        if regs is not None:
+            s.console.print(*s.info_lines(), *self._trace(regs))
         s.console.print("SMP: stopping secondary CPUs", "Kernel Offset: disabled", "Memory Limit: none")
         s.console.print(f"---[ end Kernel panic - not syncing: {text} ]---")
         raise TaskExit(SIGKILL, oops=True, panic=True)

@@ -139,6 +139,8 @@ class X86Oops:
 
     def _finish(self, irqs_disabled: bool) -> None:
         s, task = self._system, self._system.current()
+        if task.view.hardirq_context:
+            self._panic("Fatal exception in interrupt")
         s.end_trace()
         s.console.print(*self._first)
         if irqs_disabled:
@@ -233,6 +235,7 @@ class X86Oops:
         self._panic("Machine halted.")
 
     def _panic(self, text: str) -> None:
+        """The end of oops_end() where the kernel cannot go on."""
         s = self._system
         s.end_trace()
         s.console.print(*self._first, f"Kernel panic - not syncing: {text}", "Kernel Offset: disabled",

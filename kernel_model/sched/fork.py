@@ -116,16 +116,12 @@ class Fork:
         task.comm = task.view.comm = name[: TASK_COMM_LEN - 1]
 
     @kcall
-    def do_exit(self, code: int) -> None:
-        """void do_exit(long code): this thread ends; the last one takes the process with it."""
+    def do_task_dead(self, code: int, group: bool) -> None:
+        """The end of do_exit(): this thread ends, with `group` its whole process; the last one takes the process with
+        it. `code` as wait(2) shows it."""
         task = self._current()
         alone = all(t is task or t.exit is not None for t in self._tasks.group(task))
-        raise TaskExit(code, group=alone)
-
-    @kcall
-    def do_group_exit(self, exit_code: int) -> None:
-        """void do_group_exit(int exit_code): `exit_code` as wait(2) shows it."""
-        raise TaskExit(exit_code)
+        raise TaskExit(code, group=group or alone)
 
     @kcall
     def fatal_signal_pending(self, task: int) -> bool:

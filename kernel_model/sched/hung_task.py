@@ -23,7 +23,8 @@ from kernel_model.types import Types
 
 DEFAULT_TIMEOUT = 120  # seconds: sysctl kernel.hung_task_timeout_secs
 _FLAGS_MASK = 7  # low bits of an owner word
-_RWSEM_READER_OWNED = 1
+_RWSEM_READER_OWNED = 1  # in the owner word
+_RWSEM_WRITER_LOCKED = 1  # in the count
 TASK_FROZEN = 0x8000
 _NOBODY = {
     BLOCKER_TYPE_MUTEX: "a mutex, but the owner", BLOCKER_TYPE_SEM: "a semaphore, but the last holder",
@@ -110,9 +111,14 @@ class HungTasks:
             line = f"{me} blocked on a semaphore likely last held by task {other}"
         else:
             mine = "reader" if kind == BLOCKER_TYPE_RWSEM_READER else "writer"
-            theirs = "reader" if word & _RWSEM_READER_OWNED else "writer"
+            theirs = "reader" if self._reader_owned(address, word) else "writer"
             line = f"{me} <{mine}> blocked on an rw-semaphore likely owned by task {other} <{theirs}>"
         return [line] if self._is_hung(owner, now) else [line, *self._show(owner)]
+
+    def _reader_owned(self, address: int, word: int) -> bool:
+        """is_rwsem_reader_owned(): a writer that has just taken the lock may not have changed the owner word yet."""
+        count = int(self.types.view("rw_semaphore", address).count.counter)
+        return not count & _RWSEM_WRITER_LOCKED and bool(word & _RWSEM_READER_OWNED)
 
     def _owner(self, kind: int, address: int) -> int:
         """The lock's word that names a task."""

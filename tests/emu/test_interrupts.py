@@ -43,3 +43,13 @@ def test_an_unknown_ipi():
     result = kernel.run_user("writer", {}, read={"result": 8})
     assert result.dmesg == "CPU0: Unknown IPI message 0x9\n" * len(taken)
     assert taken
+
+
+def test_all_that_is_pending_is_handled_at_once():
+    kernel = emu.boot("arm64", "v6.18")
+    gic = kernel.machine.cpus[0].gic
+    gic.make_pending(IPI_UNKNOWN + 1)
+    taken = interrupt_at_each_start(kernel, IPI_UNKNOWN)
+    result = kernel.run_user("writer", {}, read={"result": 8})
+    assert result.dmesg.split("\n")[:2] == ["CPU0: Unknown IPI message 0x9", "CPU0: Unknown IPI message 0xa"]
+    assert len(result.dmesg.splitlines()) == len(taken) + 1 and not gic.pending and not gic.active

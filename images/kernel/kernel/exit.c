@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Waiting for children. Mirrors kernel/exit.c: kernel_wait4, do_wait. Left out: stopped and continued children, process
+ * Waiting for children, and the way out of a task. Mirrors kernel/exit.c: kernel_wait4, do_wait, do_exit,
+ * do_group_exit; what the end of a task means is decided outside. Left out: stopped and continued children, process
  * groups, resource usage, waitid(2).
  */
+#include <linux/lockdep.h>
 #include <linux/signal.h>
 #include <linux/syscalls.h>
 
@@ -57,4 +59,22 @@ __frame long __do_sys_wait4(pid_t upid, int *stat_addr, unsigned int options, vo
 	if (ru)
 		getrusage_not_modelled();
 	return kernel_wait4(upid, stat_addr, options);
+}
+
+static __always_inline void check_no_locks_held(void)
+{
+	if (unlikely(kernel_features.prove_locking))
+		debug_check_no_locks_held();
+}
+
+__frame __noreturn void do_exit(int code)
+{
+	check_no_locks_held();
+	do_task_dead(code, current->group_exit);
+}
+
+__used __frame __noreturn void do_group_exit(int exit_code)
+{
+	current->group_exit = true;
+	do_exit(exit_code);
 }

@@ -3,6 +3,7 @@
  * Module `golden`: faults on request, under the function names of the module whose oopses are the reference.
  * A write to its debugfs file names a case; what addresses it needs it asks from outside or keeps itself.
  */
+#include <linux/bpf.h>
 #include <linux/bug.h>
 #include <linux/fs.h>
 #include <linux/syscalls.h>
@@ -100,6 +101,14 @@ static void nofault_series(void)
 	golden_log("copy_from_user kernel address", copy_from_user(&dst, data_words, 8), dst);
 }
 
+__frame void irq_fn(struct irq_work *work)
+{
+	(void)work;
+	g_read((void *)0x28);
+}
+
+static struct irq_work irq_work = { .func = irq_fn };
+
 static volatile int zero;
 static volatile int quotient;
 
@@ -109,6 +118,8 @@ __frame int doit(const char *what)
 		g_read(NULL);
 	else if (!strcmp(what, "null_read_offset"))
 		g_read((void *)0x28);
+	else if (!strcmp(what, "irq_null_read"))
+		irq_work_queue(&irq_work);
 	else if (!strcmp(what, "null_minus"))
 		g_read((void *)-8L);
 	else if (!strcmp(what, "null_write"))

@@ -4,43 +4,26 @@
  * A write to its debugfs file names a case. Cases that block leave the writer, or kernel threads, blocked for ever.
  */
 #include <linux/bpf.h>
-#include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/mmap_lock.h>
-#include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/timeout.h>
-#include <linux/spinlock.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
+#include "golock.h"
 
 /* kcalls: a user page that is mapped and was never touched, and the log */
 unsigned long golden_address(const char *what);
 void golock_log(long ret);
-/* kcall: a kernel thread that is ready to run */
-struct task_struct *kthread_run(int (*threadfn)(void *data), void *data, const char *name);
-
-/* Static locks: the key of each is its own address. */
-#define DEP_MAP(lock, wait) { .name = #lock, .wait_type_inner = wait }
-#define DEFINE_MUTEX(m)	\
-	static struct mutex m = { .wait_list = { &m.wait_list, &m.wait_list }, .dep_map = DEP_MAP(m, LD_WAIT_SLEEP) }
-#define DEFINE_SPIN(l, wait) static raw_spinlock_t l = { .dep_map = DEP_MAP(l, wait) }
 
 DEFINE_MUTEX(lock_a);
 DEFINE_MUTEX(lock_b);
-static struct rw_semaphore sem_r = {
-	.wait_list = { &sem_r.wait_list, &sem_r.wait_list }, .dep_map = DEP_MAP(sem_r, LD_WAIT_SLEEP),
-};
+DEFINE_RWSEM(sem_r);
 DEFINE_SPIN(spin_x, LD_WAIT_CONFIG);
 DEFINE_SPIN(spin_y, LD_WAIT_CONFIG);
 DEFINE_SPIN(raw_z, LD_WAIT_SPIN);
-static struct completion never = {
-	.wait.task_list = { &never.wait.task_list, &never.wait.task_list },
-	.wait.lock.dep_map = { .name = "(&(never).wait)->lock", .wait_type_inner = LD_WAIT_SPIN },
-};
+DEFINE_COMPLETION(never);
 
-#define spin_lock(l) _raw_spin_lock(l)
-#define spin_unlock(l) _raw_spin_unlock(l)
 #define might_sleep_here() might_sleep_at("golock.c", __LINE__)
 #define LONG_MS 3600000
 
@@ -227,7 +210,7 @@ static __always_inline int single(const char *what)
 		golock_log((long)copy_one(page));
 		up_read(&mm->mmap_lock);
 	} else {
-		return -EINVAL;
+		return more_cases(what);
 	}
 	return 0;
 }

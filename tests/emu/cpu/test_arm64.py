@@ -4,6 +4,7 @@ import pytest
 from unicorn import arm64_const as ua
 
 from arch.interface import Prot
+from emu.cpu.engine import EngineError
 from emu.cpu.gic import ICC_IAR1_EL1, CpuInterface
 
 SOURCE = r"""
@@ -233,7 +234,7 @@ def test_an_sgi_to_others_is_passed_on(guest):
 def test_other_registers_and_interrupts_are_not_its_own():
     gic = CpuInterface(0)
     assert gic.known(0xD5184101) is False  # msr sp_el0, x1
-    with pytest.raises(ValueError, match="interrupt 32"):
+    with pytest.raises(EngineError, match="interrupt 32"):
         gic.make_pending(32)
 
 

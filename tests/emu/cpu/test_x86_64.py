@@ -284,3 +284,9 @@ def test_an_interrupt_of_user_mode_goes_to_the_kernel_stack(guest):
     assert (seen["vector"], seen["cs"], seen["ss"], seen["rsp"]) == (253, 0x33, 0x2B, 0x7FFF0800)
     assert guest.stack - 64 <= seen["handler_rsp"] < guest.stack
     assert cpu.ip == seen["rip"] == 0x400000 + guest.symbols["user_spin"] - guest.symbols["user"]
+
+
+def test_a_vector_without_a_gate(guest):
+    guest.run("spin", count=10)
+    with pytest.raises(EngineError, match="CPU 0: interrupt vector 0x21 has no gate"):
+        guest.cpu.raise_irq(0x21)

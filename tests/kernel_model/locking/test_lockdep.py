@@ -284,6 +284,8 @@ def test_downgrade(script):
 def test_memory_with_a_held_lock(script):
     script.take(A)
     assert Validator.freed(script.held(), A.instance - 8, 8) is None
+    assert isinstance(Validator.freed(script.held(), A.instance + 8, 8, 16), Freed), "a part of it"
+    assert Validator.freed(script.held(), A.instance + 16, 8, 16) is None
     assert isinstance(Validator.freed(script.held(), A.instance - 8, 16), Freed)
 
 

@@ -59,6 +59,35 @@ def test_inversion(validator):
     assert deps[deps.index("  ... acquired at:") + 1] == "   frame+0x2/0x9"
 
 
+def test_every_use_of_a_class_is_shown_at_its_indentation(validator):
+    section(validator, A, B, context=IRQS_OFF)
+    validator.acquire([], B, 0x11, Context(softirqs_on=False), read=1)
+    lines = text.report(scene(context=IN_IRQ), validator.acquire([], A, 0x22, IN_IRQ))
+    first = lines.index(" -> (b){.+..}-{0:0} {")
+    assert lines[first + 1 : first + 8] == [
+        "    HARDIRQ-ON-R at:", " " * 22 + "frame+0x1/0x9", "    INITIAL USE at:", " " * 21 + "frame+0x1/0x9",
+        "    INITIAL READ USE at:", " " * 26 + "frame+0x1/0x9", "  }",
+    ]  # fmt: skip
+
+
+def test_backwards_the_origin_of_an_edge_says_where(validator):
+    c = LockMap(0xC0, 0xC, "c")
+    section(validator, A, context=IN_IRQ)
+    section(validator, c, context=Context())
+    section(validator, A, B, context=IRQS_OFF)
+    held = []
+    validator.acquire(held, B, 0x11, IRQS_OFF)
+    lines = text.report(scene(held), validator.acquire(held, c, 0x22, IRQS_OFF))
+    start = lines.index("the dependencies between HARDIRQ-irq-safe lock and the holding lock:")
+    end = lines.index("the dependencies between the lock to be acquired")
+    shown = [line for line in lines[start + 1 : end] if " at:" not in line or "key" in line or "acquired" in line]
+    assert [line for line in shown if "frame+0x1/" not in line] == [
+        " -> (a){-...}-{0:0} {", "  }", "  ... key      at: [<000000000000000a>] sym+0xa/0x100",
+        "-> (b){....}-{0:0} {", " }", " ... key      at: [<000000000000000b>] sym+0xb/0x100", " ... acquired at:",
+        "   frame+0x2/0x9", "", "",
+    ]  # fmt: skip
+
+
 def test_safe_to_unsafe(validator):
     section(validator, A, context=IN_IRQ)
     section(validator, B, context=Context())
@@ -109,14 +138,30 @@ def test_freed_and_nested(validator):
     lines = text.report(scene(held), Validator.freed(held, 0x90, 0x20))
     assert lines[2] == "WARNING: held lock freed!"
     assert lines[5] == "t/7 is freeing memory 0000000000000090-00000000000000af, with a lock still held there!"
-    lines = text.report(scene(), validator.acquire([], B, 0x22, Context(), nest_lock=0xA0))
+    nested = validator.acquire([], B, 0x22, Context(), nest_lock=0xA0, nest_name="outer")
+    lines = text.report(scene(), nested)
     assert lines[2:4] == ["WARNING: Nested lock was not taken", "6.18.0 #1 Not tainted"]
-    assert lines[5:7] == ["t/7 is trying to lock:", "00000000000000b0 (b){+.+.}-{0:0}, at: sym+0x22/0x100"]
+    assert lines[5:] == [
+        "t/7 is trying to lock:", "00000000000000b0 (b){+.+.}-{0:0}, at: sym+0x22/0x100", "",
+        "but this task is not holding:", "outer", "", "stack backtrace:",
+    ]  # fmt: skip
+
+
+def test_suspicious_rcu_with_lockdep_off():
+    lines = text.suspicious_rcu(scene(), "kernel/x.c:1", "suspicious y usage", False)
+    assert lines[2:4] == ["WARNING: suspicious RCU usage", "6.18.0 #1 Not tainted"]
+    assert lines[5:13] == [
+        "kernel/x.c:1 suspicious y usage!", "", "other info that might help us debug this:", "", "",
+        "rcu_scheduler_active = 2, debug_locks = 0",
+        "Possible false positive due to lockdep disabling via debug_locks = 0", "no locks held by t/7.",
+    ]  # fmt: skip
 
 
 def test_frames_of_a_trace():
     trace = ["Call Trace:", " <TASK>", " f+0x1/0x2", " ? stale+0x1/0x2", " g+0x3/0x4 [golock]", "RIP: 0033:0x0",
              " </TASK>"]  # fmt: skip
     assert text.frames(trace) == ["f+0x1/0x2", "g+0x3/0x4 [golock]"]
+    interrupted = [" asm_sysvec_irq_work+0x1/0x2", "RIP: 0010:raise+0x3/0x4", "RSP: 0018:ffffc900000ffde0"]
+    assert text.frames(interrupted) == ["asm_sysvec_irq_work+0x1/0x2", "raise+0x3/0x4"]
     assert text.frames(["Call trace:", " show_stack+0x1/0x2 (C)", " g+0x3/0x4 [m]"]) == ["show_stack+0x1/0x2",
                                                                                        "g+0x3/0x4 [m]"]  # fmt: skip

@@ -22,20 +22,22 @@ def make_task(pid, state=TASK_UNINTERRUPTIBLE, blocker=0):
 
 
 class Locks:
-    """Views of a mutex, a semaphore or an rwsem whose owner word is `word`."""
+    """Views of a mutex, a semaphore or an rwsem whose owner word is `word`; `count` is the rwsem's."""
 
-    def __init__(self, word=0):
+    def __init__(self, word=0, count=0):
         self.word = word
+        self.count = count
 
     def view(self, struct, address):
         assert address == 0x5500
-        return SimpleNamespace(last_holder=self.word, owner=SimpleNamespace(counter=self.word))
+        return SimpleNamespace(last_holder=self.word, owner=SimpleNamespace(counter=self.word),
+                               count=SimpleNamespace(counter=self.count))  # fmt: skip
 
 
-def detector(word=0, **how):
+def detector(word=0, count=0, **how):
     system = SimpleNamespace(taint=Taint(), profile=SimpleNamespace(release="6.18.0", version="#1"))
     dumper = SimpleNamespace(thread_flags=lambda task: 0x80000)
-    return HungTasks(system, Locks(word), dumper, lambda task: 2, timeout=5, **how)
+    return HungTasks(system, Locks(word, count), dumper, lambda task: 2, timeout=5, **how)
 
 
 def reports(lines):
@@ -104,6 +106,14 @@ def test_the_owner_is_named_and_shown_unless_he_hangs_too(kind, bits, line):
     found.check([waiter, owner], 6 * SECOND)
     lines = found.check([waiter, owner], 11 * SECOND)
     assert [text.split()[0] for text in lines if text.startswith("task:")] == ["task:t7", "task:t9"]
+
+
+def test_a_locked_rwsem_is_a_writers_whatever_its_owner_word_says():
+    waiter, owner = make_task(7, blocker=0x5500 | READER), make_task(9)
+    found = detector(owner.address | 1, count=1)
+    found.check([waiter, owner], 0)
+    line = "INFO: task t7:7 <reader> blocked on an rw-semaphore likely owned by task t9:9 <writer>"
+    assert line in found.check([waiter, owner], 5 * SECOND)
 
 
 @pytest.mark.parametrize(("kind", "what"), [

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Interrupts: which one it is, and on which stack it is handled. Mirrors arch/arm64/kernel/irq.c and do_interrupt_handler()
- * of entry-common.c, drivers/irqchip/irq-gic-v3.c (gic_handle_irq), kernel/irq/irqdesc.c and chip.c, and the handler of
- * drivers/clocksource/arm_arch_timer.c. The only interrupts are a CPU's own, so that a descriptor is no more than its
- * number. Left out: devices, priorities, statistics.
+ * Interrupts: which one it is, and on which stack it is handled. Mirrors arch/arm64/kernel/irq.c, entry-common.c
+ * (do_interrupt_handler), drivers/irqchip/irq-gic-v3.c (gic_handle_irq; that it goes on until nothing is pending is
+ * irq-gic.c's), kernel/irq/irqdesc.c and chip.c, and the handler of drivers/clocksource/arm_arch_timer.c. The only
+ * interrupts are a CPU's own, so that a descriptor is no more than its number. Left out: devices, priorities, statistics.
  */
 #include <linux/hardirq.h>
 #include <asm/ptrace.h>
@@ -11,7 +11,6 @@
 #include "regs.h"
 
 #define GIC_FIRST_SPECIAL 1020U	/* numbers from here on mean that no interrupt is pending */
-
 #define VIRTUAL_TIMER_PPI 27
 
 void call_on_irq_stack(struct pt_regs *regs, void (*handler)(struct pt_regs *regs));
@@ -57,13 +56,13 @@ static __frame void generic_handle_domain_irq(u32 hwirq)
 
 __used __frame void gic_handle_irq(struct pt_regs *regs)
 {
-	u32 irq = gic_read_iar();
+	u32 irq;
 
 	(void)regs;
-	if (irq >= GIC_FIRST_SPECIAL)
-		return;
-	gic_write_eoir(irq);
-	generic_handle_domain_irq(irq);
+	while ((irq = gic_read_iar()) < GIC_FIRST_SPECIAL) {
+		gic_write_eoir(irq);
+		generic_handle_domain_irq(irq);
+	}
 }
 
 /* on the task's own stack: the interrupt gets another one */

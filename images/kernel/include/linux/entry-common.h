@@ -23,6 +23,7 @@ static __always_inline void exit_to_user_mode_prepare(struct pt_regs *regs)
 	if (unlikely(kernel_features.prove_locking)) {
 		if (current->lockdep_depth)
 			lockdep_sys_exit();
+		lockdep_hardirqs_on_prepare();
 		lockdep_hardirqs_on(_THIS_IP_);
 	}
 }

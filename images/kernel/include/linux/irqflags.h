@@ -10,12 +10,14 @@
 #include <asm/irqflags.h>
 
 /* kernel/locking/lockdep.c */
+void lockdep_hardirqs_on_prepare(void);
 void lockdep_hardirqs_on(unsigned long ip);
+void (trace_hardirqs_on)(void);
 void lockdep_hardirqs_off(unsigned long ip);
 
 #define irqs_disabled() arch_irqs_disabled_flags(arch_local_save_flags())
 #define trace_hardirqs_on() \
-	do { if (unlikely(kernel_features.prove_locking)) lockdep_hardirqs_on(_THIS_IP_); } while (0)
+	do { if (unlikely(kernel_features.prove_locking)) (trace_hardirqs_on)(); } while (0)
 #define trace_hardirqs_off() \
 	do { if (unlikely(kernel_features.prove_locking)) lockdep_hardirqs_off(_THIS_IP_); } while (0)
 

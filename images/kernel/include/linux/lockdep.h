@@ -17,6 +17,11 @@ void lock_release(struct lockdep_map *lock, unsigned long ip);
 void lock_downgrade(struct lockdep_map *lock, unsigned long ip);
 void lockdep_sys_exit(void);
 void debug_check_no_locks_freed(const void *from, unsigned long len);
+void debug_check_no_locks_held(void);
+void lockdep_rcu_suspicious(const char *file, int line, const char *s);
+/* kcalls; `read` -1: held in any way; 1 it is, 0 it is not, -1 where lockdep is off */
+int lock_is_held_type(const struct lockdep_map *lock, int read);
+bool debug_lockdep_rcu_enabled(void);
 void debug_show_all_locks(void);
 void dump_stack_lvl(void);
 /* kernel/sched/core.c */
@@ -41,7 +46,10 @@ static __always_inline void lockdep_release(struct lockdep_map *lock, unsigned l
 #define rwsem_release(l, i) lockdep_release(l, i)
 #define rwsem_downgrade(l, i) \
 	do { if (unlikely(kernel_features.prove_locking)) lock_downgrade(l, i); } while (0)
+#define lockdep_is_held(l) (lock_is_held_type(&(l)->dep_map, -1) != 0)
 #define mutex_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
+#define mutex_acquire_nest(l, s, t, n, i) \
+	do { if (unlikely(kernel_features.prove_locking)) lock_acquire(l, s, t, 0, 1, n, i); } while (0)
 #define mutex_release(l, i) lockdep_release(l, i)
 #define spin_acquire(l, s, t, i) lockdep_acquire(l, s, t, 0, i)
 #define spin_release(l, i) lockdep_release(l, i)

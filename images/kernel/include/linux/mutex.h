@@ -16,12 +16,14 @@ struct mutex {
 
 void __mutex_init(struct mutex *lock, const char *name, struct lock_class_key *key);
 void mutex_lock_nested(struct mutex *lock, unsigned int subclass);
+void _mutex_lock_nest_lock(struct mutex *lock, struct lockdep_map *nest);
 int mutex_lock_interruptible_nested(struct mutex *lock, unsigned int subclass);
 int mutex_lock_killable_nested(struct mutex *lock, unsigned int subclass);
 int mutex_trylock(struct mutex *lock);
 void mutex_unlock(struct mutex *lock);
 
 #define mutex_lock(lock) mutex_lock_nested(lock, 0)
+#define mutex_lock_nest_lock(lock, nest) _mutex_lock_nest_lock(lock, &(nest)->dep_map)
 #define mutex_lock_interruptible(lock) mutex_lock_interruptible_nested(lock, 0)
 #define mutex_lock_killable(lock) mutex_lock_killable_nested(lock, 0)
 

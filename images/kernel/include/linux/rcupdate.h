@@ -18,6 +18,29 @@ static __always_inline void rcu_read_lock(void)
 		lock_acquire(&rcu_lock_map, 0, 0, 2, 0, NULL, _THIS_IP_);
 }
 
+/* Complains once for each place, and leaves lockdep on. */
+#define RCU_LOCKDEP_WARN(c, s)								\
+	do {										\
+		static bool __warned;							\
+											\
+		if (unlikely(kernel_features.prove_locking) && debug_lockdep_rcu_enabled() && (c) && !__warned) { \
+			__warned = true;						\
+			lockdep_rcu_suspicious(__FILE_NAME__, __LINE__, s);		\
+		}									\
+	} while (0)
+
+#define rcu_read_lock_held() (lock_is_held_type(&rcu_lock_map, -1) != 0)
+
+#define rcu_dereference_check(p, c) ({							\
+	RCU_LOCKDEP_WARN(!((c) || rcu_read_lock_held()), "suspicious rcu_dereference_check() usage"); \
+	READ_ONCE(p);									\
+})
+#define rcu_dereference(p) rcu_dereference_check(p, 0)
+#define rcu_dereference_protected(p, c) ({						\
+	RCU_LOCKDEP_WARN(!(c), "suspicious rcu_dereference_protected() usage");		\
+	(p);										\
+})
+
 static __always_inline void rcu_read_unlock(void)
 {
 	struct task_struct *t = current;

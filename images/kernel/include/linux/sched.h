@@ -64,6 +64,7 @@ struct task_struct {
 	unsigned int cpu;
 	int prio;
 	bool sigkill_pending;
+	bool group_exit;	/* it ends its whole process */
 	bool sched_rt;	/* rt_or_dl_task() */
 	u64 nvcsw;	/* switches, which the hung-task detector compares */
 	unsigned long blocker;	/* the lock it waits for, type in the low bits (linux/hung_task.h) */
@@ -122,8 +123,10 @@ void cpu_relax(void);	/* once around a loop that waits for another CPU */
 void sched_point(void);	/* something that others wait for has changed */
 u64 sched_clock(void);	/* virtual nanoseconds */
 
-/* kcalls */
+/* kernel/exit.c */
 __noreturn void do_group_exit(int exit_code);
+
+/* kcalls */
 bool fatal_signal_pending(struct task_struct *task);
 
 /* What differs between the kernels that one image stands for; written by boot from the profile. */

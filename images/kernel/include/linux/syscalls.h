@@ -90,6 +90,7 @@ long __do_sys_wait4(pid_t upid, int *stat_addr, unsigned int options, void *ru);
 long kernel_clone(u64 flags, unsigned long newsp, unsigned long parent_tid, unsigned long child_tid, unsigned long tls,
 		  struct pt_regs *regs);
 __noreturn void do_exit(int code);
+__noreturn void do_task_dead(int code, bool group);	/* with `group` the whole process */
 long do_futex(u32 *uaddr, int op, u32 val, u64 timeout);
 void do_sched_yield(void);
 

@@ -9,7 +9,7 @@
 /* what the validator found */
 enum lockdep_found {
 	LOCKDEP_OK, LOCKDEP_DEADLOCK, LOCKDEP_CIRCULAR, LOCKDEP_CONTEXT, LOCKDEP_USAGE, LOCKDEP_INVERSION,
-	LOCKDEP_BAD_DEPENDENCY, LOCKDEP_IMBALANCE, LOCKDEP_FREED
+	LOCKDEP_BAD_DEPENDENCY, LOCKDEP_IMBALANCE, LOCKDEP_FREED, LOCKDEP_NEST_NOT_HELD
 };
 
 /* kcalls; the first four give an enum lockdep_found */
@@ -20,6 +20,9 @@ int validate_downgrade(struct lockdep_map *lock, unsigned long ip);
 int validate_hardirqs_on(void);	/* of the locks that the task holds */
 int validate_freed(const void *from, unsigned long len);
 void lockdep_report(void);	/* the text of what was found, up to `stack backtrace:` */
+void lockdep_report_more(void);	/* of the one report that has two stacks, up to the second */
+bool print_held_locks_report(void);	/* false: lockdep is off */
+void rcu_suspicious_report(const char *file, int line, const char *what);
 void lockdep_sys_exit_report(void);
 void print_all_held_locks(void);
 
@@ -39,6 +42,26 @@ DEFINE_REPORT(print_irq_inversion_bug)
 DEFINE_REPORT(print_bad_irq_dependency)
 DEFINE_REPORT(print_unlock_imbalance_bug)
 DEFINE_REPORT(print_freed_lock_bug)
+
+static __frame void print_lock_nested_lock_not_held(void)
+{
+	lockdep_report();
+	dump_stack_lvl();
+	lockdep_report_more();
+	dump_stack_lvl();
+}
+
+static __frame void print_held_locks_bug(void)
+{
+	if (print_held_locks_report())
+		dump_stack_lvl();
+}
+
+__frame void lockdep_rcu_suspicious(const char *file, int line, const char *s)
+{
+	rcu_suspicious_report(file, line, s);
+	dump_stack_lvl();
+}
 
 static __frame void check_noncircular(void)
 {
@@ -83,6 +106,9 @@ static __frame void __lock_acquire(struct lockdep_map *lock, unsigned int subcla
 	case LOCKDEP_BAD_DEPENDENCY:
 		print_bad_irq_dependency();
 		break;
+	case LOCKDEP_NEST_NOT_HELD:
+		print_lock_nested_lock_not_held();
+		break;
 	}
 }
 
@@ -111,6 +137,12 @@ __frame void debug_check_no_locks_freed(const void *from, unsigned long len)
 		print_freed_lock_bug();
 }
 
+__frame void debug_check_no_locks_held(void)
+{
+	if (current->lockdep_depth)
+		print_held_locks_bug();
+}
+
 __frame void lockdep_sys_exit(void)
 {
 	lockdep_sys_exit_report();
@@ -118,19 +150,33 @@ __frame void lockdep_sys_exit(void)
 
 /* -- interrupts -------------------------------------------------------------------------------------------------- */
 
+/* what may be wrong with it, while it can still be told with interrupts off */
+__frame void lockdep_hardirqs_on_prepare(void)
+{
+	int found = LOCKDEP_OK;
+
+	if (current->irqtrace.hardirqs_off && current->lockdep_depth)
+		found = validate_hardirqs_on();
+	if (found)
+		mark_held_locks(found);
+}
+
 __frame void lockdep_hardirqs_on(unsigned long ip)
 {
 	struct irqtrace_events *trace = &current->irqtrace;
-	int found;
 
 	if (!trace->hardirqs_off)
 		return;
-	found = current->lockdep_depth ? validate_hardirqs_on() : LOCKDEP_OK;
-	if (found)
-		mark_held_locks(found);
 	trace->hardirqs_off = false;
 	trace->hardirq_enable_ip = ip;
 	trace->hardirq_enable_event = ++trace->irq_events;
+}
+
+/* kernel/trace/trace_preemptirq.c */
+__frame void (trace_hardirqs_on)(void)
+{
+	lockdep_hardirqs_on_prepare();
+	lockdep_hardirqs_on(_RET_IP_);
 }
 
 __frame void lockdep_hardirqs_off(unsigned long ip)

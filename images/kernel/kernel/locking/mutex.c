@@ -130,7 +130,7 @@ __frame int __mutex_lock(struct mutex *lock, unsigned int state, unsigned int su
 	might_sleep_at("kernel/locking/mutex.c", MUTEX_MIGHT_SLEEP_LINE);
 	sched_point();
 	preempt_disable();
-	mutex_acquire(&lock->dep_map, subclass, 0, ip);
+	mutex_acquire_nest(&lock->dep_map, subclass, 0, nest_lock, ip);
 	if (!trylock_or_owner(lock, false) || mutex_optimistic_spin(lock, NULL))
 		goto out;
 	sched_point();
@@ -177,6 +177,11 @@ out:
 void mutex_lock_nested(struct mutex *lock, unsigned int subclass)
 {
 	__mutex_lock(lock, TASK_UNINTERRUPTIBLE, subclass, NULL, _RET_IP_);
+}
+
+void _mutex_lock_nest_lock(struct mutex *lock, struct lockdep_map *nest)
+{
+	__mutex_lock(lock, TASK_UNINTERRUPTIBLE, 0, nest, _RET_IP_);
 }
 
 int mutex_lock_interruptible_nested(struct mutex *lock, unsigned int subclass)

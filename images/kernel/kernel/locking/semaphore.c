@@ -42,7 +42,6 @@ static __always_inline int ___down_common(struct semaphore *sem, unsigned int st
 	struct semaphore_waiter waiter;
 	int ret = 0;
 
-	hung_task_set_blocker(sem, BLOCKER_TYPE_SEM);
 	list_add_tail(&waiter.list, &sem->wait_list);
 	waiter.task = current;
 	waiter.up = false;
@@ -66,28 +65,37 @@ static __always_inline int ___down_common(struct semaphore *sem, unsigned int st
 		list_del(&waiter.list);
 	else
 		sem->last_holder = (unsigned long)current;
+	return ret;
+}
+
+static __frame int __down_common(struct semaphore *sem, unsigned int state, long timeout)
+{
+	int ret;
+
+	hung_task_set_blocker(sem, BLOCKER_TYPE_SEM);
+	ret = ___down_common(sem, state, timeout);
 	hung_task_clear_blocker();
 	return ret;
 }
 
 static __frame int __down(struct semaphore *sem, long timeout)
 {
-	return ___down_common(sem, TASK_UNINTERRUPTIBLE, timeout);
+	return __down_common(sem, TASK_UNINTERRUPTIBLE, timeout);
 }
 
 static __frame int __down_interruptible(struct semaphore *sem, long timeout)
 {
-	return ___down_common(sem, TASK_INTERRUPTIBLE, timeout);
+	return __down_common(sem, TASK_INTERRUPTIBLE, timeout);
 }
 
 static __frame int __down_killable(struct semaphore *sem, long timeout)
 {
-	return ___down_common(sem, TASK_KILLABLE, timeout);
+	return __down_common(sem, TASK_KILLABLE, timeout);
 }
 
 static __frame int __down_timeout(struct semaphore *sem, long timeout)
 {
-	return ___down_common(sem, TASK_UNINTERRUPTIBLE, timeout);
+	return __down_common(sem, TASK_UNINTERRUPTIBLE, timeout);
 }
 
 static __always_inline int down_or(struct semaphore *sem, int (*sleep)(struct semaphore *, long), long timeout)
