@@ -66,3 +66,14 @@ def test_it_notices_a_queue_in_the_wrong_order(kernel, monkeypatch):
     result = kernel.run_user("sigcheck")
     assert result.exit_code == 1
     assert "the last frame first: 1210" not in result.output
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.parametrize("program", ["sigcheck", "vmcheck", "sigthreads", "vmstress"])
+def test_lockdep_has_nothing_to_say(arch, program):
+    kernel = emu.boot(arch=arch, lockdep=True)
+    kernel.processes.sched.oracle = RandomWalk(1)
+    result = kernel.run_user(program)
+    said = [line for line in result.dmesg.splitlines() if "segfault" not in line and not line.startswith("Code: ")]
+    assert result.exit_code == 0 and kernel.lockdep.prove_locking
+    assert [line for line in said if "bad frame in rt_sigreturn" not in line] == []
