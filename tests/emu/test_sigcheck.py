@@ -36,7 +36,7 @@ def test_signals_are_as_on_a_real_kernel(kernel, run_native):
     result = kernel.run_user("sigcheck")
     assert (result.exit_code, result.signal, result.oops) == (0, None, False), result.output
     assert resources(kernel) == held
-    assert len(common(result.output)) == 109
+    assert len(common(result.output)) == 112
     native = run_native("sigcheck").stdout
     assert common(result.output) == common(native)
     if kernel.arch.name == "x86_64":
