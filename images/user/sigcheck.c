@@ -425,6 +425,20 @@ static long killed_by(int sig)
 	return wait_for(pid) & 0x7f;
 }
 
+/* a child whose handler goes on at `address` */
+static long goes_on_at(unsigned long address)
+{
+	long pid = fork();
+
+	if (!pid) {
+		set_handler(SIGSEGV, handler, SA_RESETHAND, 0);
+		resume = address;
+		*(volatile char *)read_only = 1;
+		exit_group(0);
+	}
+	return wait_for(pid) & 0x7f;
+}
+
 static void check_children(void)
 {
 	unsigned long none = 0;
@@ -467,6 +481,9 @@ static void check_children(void)
 		exit_group(0);
 	}
 	check("child that returns to nowhere", wait_for(pid) & 0x7f, SIGSEGV);
+	check("child that goes on at nothing", goes_on_at(64), SIGSEGV);
+	check("child that goes on in the kernel", goes_on_at(-PAGE), SIGSEGV);
+	check("child that goes on between the halves", goes_on_at(1UL << 62), SIGSEGV);
 
 	set_handler(SIGCHLD, handler, 0, 0);
 	block(SIG_BLOCK, sigbit(SIGCHLD));
