@@ -336,6 +336,7 @@ class Processes:
         that it or its children made."""
         if not task.origin:
             self._zap_descendants(task)
+        self.sched.group_exit.pop(task.tgid, None)
         for thread in self.tasks.group(task):
             self._leave_cpu(thread)
             self.tasks.release(thread)

@@ -104,12 +104,12 @@ static void store(unsigned long address)
 	resume = 0;
 }
 
-/* with a stack that no frame can be written to */
-static void store_without_stack(unsigned long address)
+/* with another stack pointer */
+static void store_on_stack(unsigned long address, unsigned long sp)
 {
 	forget();
-	GUARDED("movq %%rsp, %%rbx\n\tmovl $8, %%esp\n\tmovb $1, (%0)", "\n\tmovq %%rbx, %%rsp"
-		: : "r"(address) : "rax", "rbx", "memory");
+	GUARDED("movq %%rsp, %%rbx\n\tmovq %1, %%rsp\n\tmovb $1, (%0)", "\n\tmovq %%rbx, %%rsp"
+		: : "r"(address), "r"(sp) : "rax", "rbx", "memory");
 	resume = 0;
 }
 
@@ -142,11 +142,11 @@ static void store(unsigned long address)
 	resume = 0;
 }
 
-static void store_without_stack(unsigned long address)
+static void store_on_stack(unsigned long address, unsigned long sp)
 {
 	forget();
-	GUARDED("mov x11, sp\n\tmov x12, #16\n\tmov sp, x12\n\tstrb wzr, [%0]", "\n\tmov sp, x11"
-		: : "r"(address) : "x9", "x10", "x11", "x12", "memory");
+	GUARDED("mov x11, sp\n\tmov sp, %1\n\tstrb wzr, [%0]", "\n\tmov sp, x11"
+		: : "r"(address), "r"(sp) : "x9", "x10", "x11", "memory");
 	resume = 0;
 }
 
@@ -340,6 +340,7 @@ static void change_stack(int sig, struct siginfo *info, struct ucontext *uc)
 static void check_altstack(void)
 {
 	struct stack old = { 0, 0, 0 };
+	unsigned long here;
 
 	check("alternate stack", altstack(sizeof(signal_stack), 0, &old), 0);
 	check("there was none", old.ss_flags, SS_DISABLE);
@@ -350,8 +351,14 @@ static void check_altstack(void)
 	set_handler(SIGSEGV, handler, 0, 0);
 	store(read_only);
 	check("handler is not on it", on_it(), 0);
+	here = (unsigned long)&here & -PAGE;
+	store_on_stack(read_only + 2, here - 300 * PAGE);
+	check("the frame grows the stack", (long)(seen.addr - read_only), 2);
+	check("which has it", (here - seen.sp) / PAGE - 300 < 4, 1);
+	store_on_stack(read_only + 2, (unsigned long)signal_stack + sizeof(signal_stack) - 64);
+	check("the program's own choice", on_it(), 1);
 	set_handler(SIGSEGV, handler, SA_ONSTACK, 0);
-	store_without_stack(read_only + 1);
+	store_on_stack(read_only + 1, 16);
 	check("handled without a stack", seen.count * on_it(), 1);
 	check("and its address", (long)(seen.addr - read_only), 1);
 	set_handler(SIGSEGV, change_stack, SA_ONSTACK, 0);
@@ -418,6 +425,20 @@ static long killed_by(int sig)
 	return wait_for(pid) & 0x7f;
 }
 
+/* a child whose handler goes on at `address` */
+static long goes_on_at(unsigned long address)
+{
+	long pid = fork();
+
+	if (!pid) {
+		set_handler(SIGSEGV, handler, SA_RESETHAND, 0);
+		resume = address;
+		*(volatile char *)read_only = 1;
+		exit_group(0);
+	}
+	return wait_for(pid) & 0x7f;
+}
+
 static void check_children(void)
 {
 	unsigned long none = 0;
@@ -449,7 +470,7 @@ static void check_children(void)
 	pid = fork();
 	if (!pid) {
 		set_handler(SIGSEGV, handler, 0, 0);
-		store_without_stack(read_only);
+		store_on_stack(read_only, 16);
 		exit_group(0);
 	}
 	check("child without a stack", wait_for(pid) & 0x7f, SIGSEGV);
@@ -460,6 +481,9 @@ static void check_children(void)
 		exit_group(0);
 	}
 	check("child that returns to nowhere", wait_for(pid) & 0x7f, SIGSEGV);
+	check("child that goes on at nothing", goes_on_at(64), SIGSEGV);
+	check("child that goes on in the kernel", goes_on_at(-PAGE), SIGSEGV);
+	check("child that goes on between the halves", goes_on_at(1UL << 62), SIGSEGV);
 
 	set_handler(SIGCHLD, handler, 0, 0);
 	block(SIG_BLOCK, sigbit(SIGCHLD));

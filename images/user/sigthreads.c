@@ -126,6 +126,18 @@ static __attribute__((noreturn)) void sleep_for_ever(void)
 		futex_wait(&never, 0);
 }
 
+/* Sends signals to the first thread, whatever that is doing. */
+static void fire(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 30; i++) {
+		syscall3(__NR_tgkill, self, self, SIGUSR1);
+		syscall3(__NR_sched_yield, 0, 0, 0);
+	}
+	advance(&step);
+	exit_thread(0);
+}
+
 static void sleeper(void *arg)
 {
 	(void)arg;
@@ -199,6 +211,18 @@ __attribute__((noreturn)) void _start(void)
 	check("interrupted where it took the signal itself", (waits[0] == -EINTR) + (waits[1] == -EINTR), taken[THREADS]);
 	check("not where it did not", (waits[0] == -ETIMEDOUT) + (waits[1] == 0), taken[0]);
 	check("both came", total(), 2);
+
+	step = 0;
+	thread_create(fire, 0, stacks[1] + sizeof(stacks[1]));
+	for (int i = 0; i < 4; i++) {
+		int status = 0;
+		long pid = fork();
+
+		if (!pid)
+			exit_group(3);
+		check("child under fire", wait4(pid, &status, 0) == pid ? status : -1, 3 << 8);
+	}
+	wait_until(&step, 1);
 	check("wrong", wrong, 0);
 	exit_group(wrong ? 1 : 0);
 }

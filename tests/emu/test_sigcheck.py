@@ -36,7 +36,7 @@ def test_signals_are_as_on_a_real_kernel(kernel, run_native):
     result = kernel.run_user("sigcheck")
     assert (result.exit_code, result.signal, result.oops) == (0, None, False), result.output
     assert resources(kernel) == held
-    assert len(common(result.output)) == 109
+    assert len(common(result.output)) == 115
     native = run_native("sigcheck").stdout
     assert common(result.output) == common(native)
     if kernel.arch.name == "x86_64":
@@ -66,3 +66,14 @@ def test_it_notices_a_queue_in_the_wrong_order(kernel, monkeypatch):
     result = kernel.run_user("sigcheck")
     assert result.exit_code == 1
     assert "the last frame first: 1210" not in result.output
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.parametrize("program", ["sigcheck", "vmcheck", "sigthreads", "vmstress"])
+def test_lockdep_has_nothing_to_say(arch, program):
+    kernel = emu.boot(arch=arch, lockdep=True)
+    kernel.processes.sched.oracle = RandomWalk(1)
+    result = kernel.run_user(program)
+    said = [line for line in result.dmesg.splitlines() if "segfault" not in line and not line.startswith("Code: ")]
+    assert result.exit_code == 0 and kernel.lockdep.prove_locking
+    assert [line for line in said if "bad frame in rt_sigreturn" not in line and not line.startswith("traps: ")] == []

@@ -12,8 +12,9 @@ from kernel_model.errors import NotModelledError
 from kernel_model.mm.signals import SI_KERNEL, SI_USER, SigInfo
 from kernel_model.sched.oracle import RunUntilBlock
 
-BREAKPOINT, UNDEFINED, DIVIDE, PRIVILEGED, KILL, THREAD_KILLS, KILLED_CHILD = range(7)
-SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGKILL, SIGSEGV, SIGTERM, SIGCHLD, SIGTSTP = 4, 5, 6, 8, 9, 11, 15, 17, 20
+BREAKPOINT, UNDEFINED, DIVIDE, PRIVILEGED, KILL, THREAD_KILLS, KILLED_CHILD, CATCH = range(8)
+SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGSEGV, SIGTERM, SIGCHLD, SIGTSTP = 4, 5, 6, 7, 8, 9, 11, 15, 17, 20
+VM_FAULT_SIGBUS, VM_FAULT_SIGSEGV = 0x2, 0x40
 
 
 @pytest.fixture(scope="module", params=["x86_64", "arm64"])
@@ -26,7 +27,7 @@ def kernel(request):
 def end(kernel, operation, sig=SIGTERM, target=0):
     values = {"operation": operation, "sig": sig, "target": target}
     variables = {name: value.to_bytes(4, "little", signed=True) for name, value in values.items()}
-    return kernel.run_user("trap", variables, read={"where": 8, "status": 4})
+    return kernel.run_user("trap", variables, read={"where": 8, "status": 4, "caught": 24})
 
 
 def resources(kernel):
@@ -96,3 +97,22 @@ def test_stopping_is_not_modelled(kernel):
 def test_process_groups_are_not_modelled(kernel):
     with pytest.raises(NotModelledError, match=r"kill\(2\): pid -1: process groups are not modelled"):
         end(kernel, KILL, target=-1)
+
+
+@pytest.mark.parametrize(("fault", "signo", "code"), [(VM_FAULT_SIGBUS, SIGBUS, 2), (VM_FAULT_SIGSEGV, SIGSEGV, 1)])
+def test_what_a_fault_handler_answers_reaches_the_program(kernel, replaced, fault, signo, code):
+    """As a file's does beyond its end: BUS_ADRERR, at the address that was used."""
+    machine, refused = kernel.machine, []
+    original = machine._kcalls[machine._names.index("__handle_mm_fault")]
+
+    def refuse(vma, address, *rest):
+        if address & 0xFFF == 3:
+            refused.append(address)
+            return fault
+        return original(vma, address, *rest)
+
+    replaced("__handle_mm_fault", refuse)
+    result = end(kernel, CATCH)
+    seen = [int.from_bytes(result.values["caught"][i:j], "little") for i, j in ((0, 4), (4, 8), (8, 16), (16, 24))]
+    assert result.exit_code == 5 and result.dmesg == ""
+    assert seen[:2] == [signo, code] and seen[2] == seen[3] + 4099 and refused == [seen[2]]

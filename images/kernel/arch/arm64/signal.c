@@ -16,7 +16,8 @@
 #define ESR_MAGIC 0x45535201U
 #define PSR_DAIF 0x3c0UL
 #define PSR_MODE32 0x10UL
-#define PSR_USER (0xfUL << 28 | 1UL << 24 | 1UL << 12 | 3UL << 10)	/* NZCV DIT SSBS BTYPE */
+#define PSR_NZCV (0xfUL << 28)
+#define PSR_USER (PSR_NZCV | 1UL << 24 | 1UL << 12 | 3UL << 10)	/* DIT SSBS BTYPE */
 #define NO_SYSCALL (-1)
 #define __NR_restart_syscall 128
 
@@ -266,7 +267,7 @@ static noinline bool restore_sigframe(struct pt_regs *regs, struct rt_sigframe *
 	regs->pstate = uc.uc_mcontext.pstate;
 	regs->syscallno = NO_SYSCALL;
 	if (regs->pstate & (PSR_DAIF | PSR_MODE32 | PSR_MODE_MASK)) {	/* valid_user_regs() */
-		regs->pstate &= PSR_USER;
+		regs->pstate &= PSR_NZCV;
 		return false;
 	}
 	regs->pstate &= PSR_USER;
