@@ -118,7 +118,7 @@ def mmap_steps(
         where = file.get_unmapped_area(mm, addr, length, pgoff, flags)
     if where < 0:
         return where
-    if err := _check_place(mm, where, length, flags):
+    if err := check_place(mm, where, length, flags):
         return err
     shared = flags & _MAP_TYPE == MAP_SHARED
     if not shared and flags & _MAP_TYPE != MAP_PRIVATE:
@@ -151,7 +151,8 @@ def _mmap_region(mm: MmStruct, vma: VmArea, file: MappableFile | None) -> Sleepi
     return where
 
 
-def _check_place(mm: MmStruct, where: int, length: int, flags: int) -> int:
+def check_place(mm: MmStruct, where: int, length: int, flags: int) -> int:
+    """The checks of __get_unmapped_area() on what was found, and that of MAP_FIXED_NOREPLACE: 0 or -errno."""
     if where + length > mm.task_size:
         return -_ENOMEM
     if where & (PAGE_SIZE - 1):
