@@ -80,7 +80,7 @@ class Processes:
             self.sched,
             Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt),
             Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap),
-            MmSyscalls(self.current),
+            MmSyscalls(self.current, kernel.faults),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
         ]
 
@@ -106,6 +106,7 @@ class Processes:
             low, high = segment.va & -PAGE, segment.va + segment.size + PAGE - 1 & -PAGE
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
+        mm.start_heap(max(s.va + s.size + PAGE - 1 & -PAGE for s in image.segments))
         setup_stack(mm)
         self._bind_locks(mm)
         kernel.lockdep.saw_exec(mm.addr)

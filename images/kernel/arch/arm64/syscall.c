@@ -14,7 +14,9 @@
 #define __NR_getpgid 155
 #define __NR_getpid 172
 #define __NR_gettid 178
+#define __NR_brk 214
 #define __NR_munmap 215
+#define __NR_mremap 216
 #define __NR_clone 220
 #define __NR_mmap 222
 #define __NR_mprotect 226
@@ -55,6 +57,10 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return ksys_prctl((int)regs->regs[0], regs->regs[1]);
 	case __NR_munmap:
 		return __vm_munmap(regs->regs[0], regs->regs[1]);
+	case __NR_brk:
+		return (long)__do_sys_brk(regs->regs[0]);
+	case __NR_mremap:
+		return (long)do_mremap(regs->regs[0], regs->regs[1], regs->regs[2], regs->regs[3], regs->regs[4]);
 	case __NR_mmap:
 		return __arm64_sys_mmap(regs);
 	case __NR_mprotect:

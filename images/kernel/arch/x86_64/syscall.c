@@ -35,6 +35,10 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return do_mprotect_pkey(regs->di, regs->si, regs->dx);
 	case 11:
 		return __vm_munmap(regs->di, regs->si);
+	case 12:
+		return (long)__do_sys_brk(regs->di);
+	case 25:
+		return (long)do_mremap(regs->di, regs->si, regs->dx, regs->r10, regs->r8);
 	case 28:
 		return do_madvise(regs->di, regs->si, (int)regs->dx);
 	case 157:
