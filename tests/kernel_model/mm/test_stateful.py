@@ -1,4 +1,4 @@
-"""Address spaces against dicts of pages: any order of mmap, munmap, mprotect, stores, loads, forks and exits.
+"""Address spaces against dicts of pages: the system calls of mm, stores, loads, forks and exits in any order.
 
 After every step: VMAs (where they begin and end, flags, offsets, so what was merged), every entry (which frame, what
 it allows), every page's contents and references, the number of pages in use, and the holes of the tree.
@@ -24,9 +24,11 @@ import arch as arches
 from arch.interface import Prot
 from kernel_model.memory import GuestMemory
 from kernel_model.mm import vma_tree
+from kernel_model.mm.brk import do_brk
 from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.fork import dup_mm
 from kernel_model.mm.init_mm import mem_init
+from kernel_model.mm.madvise import Madv, do_madvise
 from kernel_model.mm.mm_types import VmFault
 from kernel_model.mm.mmap import (
     MAP_ANONYMOUS,
@@ -41,6 +43,7 @@ from kernel_model.mm.mmap import (
     mm_get_unmapped_area,
 )
 from kernel_model.mm.mprotect import do_mprotect
+from kernel_model.mm.mremap import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, do_mremap
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.signals import SEGV_ACCERR, SEGV_MAPERR
 from kernel_model.mm.slab import Slab
@@ -48,12 +51,15 @@ from kernel_model.mm.uaccess import UserAccessError, UserSpace
 from kernel_model.mm.vma import MmStruct
 from tests.kernel_model.mm.reference import (
     ACCESS,
+    DONTCOPY,
+    EINVAL,
     GROWSDOWN,
     GUARD,
     MAY,
     MAYSHARE,
     NORESERVE,
     SHARED,
+    WIPEONFORK,
     WRITE,
     ZERO,
     Fault,
@@ -66,6 +72,7 @@ from tests.kernel_model.mm.reference import (
 
 PAGE = 4096
 ORIGIN = 0x40000 - 4  # the first page that the rules choose; page tables of every level end inside the first window
+HEAP = ORIGIN + 3  # where brk() begins, among what the rules map
 TOP = ORIGIN + 288  # page of mmap_base: the search for room begins inside the pages that the rules choose
 WINDOW = (ORIGIN - 512) * PAGE, 1024 * PAGE  # where entries are looked for: address, bytes
 EVEN, ODD = 77, 4001  # offsets of the two bytes of a page
@@ -81,6 +88,13 @@ prots = st.sampled_from([3, 1, 3, 7, 3, 0, 5])
 who = st.sampled_from([0, 0, 0, 1, 2])
 KINDS = ["private"] * 5 + ["stack", "noreserve", "shared", "file", "shared file"]
 WAYS = ["fixed"] * 6 + ["hint", "anywhere", "noreplace"]
+HOWS = ["move", "fixed", "fixed", "keep", "stay"]
+ADVICE = [
+    Madv.NORMAL, Madv.RANDOM, Madv.WILLNEED, Madv.DONTNEED, Madv.FREE, Madv.DONTFORK, Madv.DOFORK, Madv.WIPEONFORK,
+    Madv.KEEPONFORK, Madv.POPULATE_READ, Madv.POPULATE_WRITE,
+]  # fmt: skip
+SEQ_READ, RAND_READ = 0x8000, 0x10000
+hows = st.sampled_from(HOWS)
 kinds, ways = st.sampled_from(KINDS), st.sampled_from(WAYS)
 
 
@@ -118,7 +132,7 @@ class Cells:
 class AddressSpaces(RuleBasedStateMachine):
     """Up to three processes, each an mm and its dict of pages."""
 
-    @initialize(name=st.sampled_from(["x86_64", "arm64"]), limit=st.sampled_from([5, 9, 65530]))
+    @initialize(name=st.sampled_from(["x86_64", "arm64"]), limit=st.sampled_from([5, 11, 65530, 65530]))
     def boot(self, name, limit):
         arch = arches.get(name)
         self.init_mm = mem_init(GuestMemory(8 << 20, base=arch.layout.phys_base), arch.layout, arch.pgtable)
@@ -131,7 +145,8 @@ class AddressSpaces(RuleBasedStateMachine):
         self.file = File([Frame(extra=1) for _ in range(FILE_PAGES)])
         first = MmStruct(self.init_mm, GuestObjects(self.slab), "p0")
         first.mmap_base, first.max_map_count = TOP * PAGE, limit
-        self.spaces = [(first, Space(TOP, limit))]
+        first.start_heap(HEAP * PAGE)
+        self.spaces = [(first, Space(TOP, limit, HEAP, HEAP))]
         self.flushed = set()
         first.flush = self.flush
         self.born = 1
@@ -185,6 +200,53 @@ class AddressSpaces(RuleBasedStateMachine):
     def mprotect(self, who, at, count, prot):
         mm, space, at = self.pick(who, at)
         assert mm.run(do_mprotect(mm, at * PAGE, count * PAGE, prot)) == space.protect(at, count, prot)
+
+    @rule(who=who, end=st.integers(HEAP - 1, HEAP + 6), odd=st.booleans())
+    def brk(self, who, end, odd):
+        """`odd`: not at a page's end, which counts as if it were."""
+        mm, space, _ = self.pick(who)
+        before, wanted = space.brk, space.move_brk(end)
+        got = do_brk(mm, end * PAGE - (7 if odd and end > HEAP else 0))
+        assert -(-got // PAGE) == wanted and wanted in (end, before)
+
+    @rule(who=who, at=places, count=counts, more=st.sampled_from([-1, 0, 0, 1, 3]), how=hows, to=free_places)
+    def mremap(self, who, at, count, more, how, to):
+        mm, space, at = self.pick(who, at)
+        vma = space.vma_at(at)
+        new = max(count + (0 if vma is not None and isinstance(vma.file, File) else more), 0)
+        flags = {"stay": 0, "fixed": MREMAP_FIXED | MREMAP_MAYMOVE, "keep": MREMAP_DONTUNMAP | MREMAP_MAYMOVE}.get(how)
+        flags = MREMAP_MAYMOVE if flags is None else flags
+        fixed, keep = how == "fixed", how == "keep"
+        got = do_mremap(mm, at * PAGE, count * PAGE, new * PAGE, flags, to * PAGE)
+        wanted = space.mremap(at, count, new, how != "stay", to if fixed else None, keep, to if keep else None)
+        assert got == (wanted if wanted < 0 else wanted * PAGE)
+
+    @rule(who=who, at=places, count=counts, advice=st.sampled_from(ADVICE))
+    def madvise(self, who, at, count, advice):
+        mm, space, at = self.pick(who, at)
+        if not all(self.usable(space, page) for page in range(at, at + count)):
+            return
+        if advice in (Madv.POPULATE_READ, Madv.POPULATE_WRITE):
+            wanted = space.populate(at, count, advice == Madv.POPULATE_WRITE, self.references)
+        else:
+            wanted = space.advise(at, count, partial(self.advise, space, advice))
+        assert do_madvise(self.faults, mm, at * PAGE, count * PAGE, advice) == wanted
+
+    @staticmethod
+    def advise(space, advice, start, end, vma):
+        """The same for the pages of one VMA."""
+        if advice == Madv.DONTNEED:
+            return space.drop(start, end)
+        if advice == Madv.FREE:
+            return -EINVAL if vma.file else 0
+        if advice == Madv.WIPEONFORK and vma.file:
+            return -EINVAL
+        removed, added = {
+            Madv.WILLNEED: (0, 0), Madv.NORMAL: (SEQ_READ | RAND_READ, 0), Madv.RANDOM: (SEQ_READ, RAND_READ),
+            Madv.DONTFORK: (0, DONTCOPY), Madv.DOFORK: (DONTCOPY, 0), Madv.WIPEONFORK: (0, WIPEONFORK),
+            Madv.KEEPONFORK: (WIPEONFORK, 0),
+        }[advice]  # fmt: skip
+        return space.set_flags(start, end, vma.flags & ~removed | added)
 
     def usable(self, space, at):
         """Not shared anonymous memory, behind which there may be no file here."""
@@ -247,7 +309,8 @@ class AddressSpaces(RuleBasedStateMachine):
     def step(self, dice):
         who, count, prot = dice.choice([0, 0, 0, 1, 2]), dice.choice([1, 1, 2, 3]), dice.choice([3, 3, 3, 1, 7, 0])
         at = dice.randrange(30) if dice.random() < 0.5 else ORIGIN + dice.choice([*range(8), *range(8), 262, 264, 267])
-        name = dice.choices(["mmap", "munmap", "mprotect", "store", "load", "fork", "exit"], [4, 1, 5, 7, 2, 1, 1])[0]
+        names = ["mmap", "munmap", "mprotect", "store", "load", "fork", "exit", "brk", "mremap", "madvise"]
+        name = dice.choices(names, [4, 1, 5, 8, 2, 1, 1, 1, 4, 4])[0]
         if name == "mmap":
             kind, way = dice.choice(KINDS), dice.choice(WAYS)
             self.mmap(who, at, count, prot, kind, way, dice.randrange(FILE_PAGES))
@@ -255,6 +318,13 @@ class AddressSpaces(RuleBasedStateMachine):
             self.mprotect(who, at, count, prot)
         elif name == "store":
             self.store(who, at, count, dice.randrange(1, 256))
+        elif name == "brk":
+            self.brk(who, HEAP + dice.randrange(-1, 7), dice.random() < 0.5)
+        elif name == "mremap":
+            to = ORIGIN + dice.choice([*range(12), 262, 266])
+            self.mremap(who, at, count, dice.choice([-1, 0, 0, 1, 3]), dice.choice(HOWS), to)
+        elif name == "madvise":
+            self.madvise(who, at, count, dice.choice(ADVICE))
         elif name in ("munmap", "load"):
             getattr(self, name)(who, at, count)
         elif name == "fork" and len(self.spaces) < PROCESSES:
