@@ -235,6 +235,7 @@ def _copy_vma(vma: VmArea, addr: int, length: int, pgoff: int) -> Sleeping:
     mm.alloc_vma(new)
     if new.vm_ops is not None:
         new.vm_ops.open(new)
+    yield from mm.start_write(new)  # vma_link(): no faults there either
     mm.link_vma(new)
     return new
 

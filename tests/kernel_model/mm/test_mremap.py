@@ -140,10 +140,25 @@ def test_memory_that_was_never_written_is_merged_where_it_lands(mm, user):
     assert spans(mm) == [(B, 1), (B + 2 * PAGE, 3)], "the source itself grew over the target"
 
 
+@pytest.mark.parametrize("back", [1, 0])
+def test_written_memory_makes_its_neighbour_part_of_what_was_written(mm, user, back):
+    """The page that comes back joins one that was never written: fork() must copy the entries of both."""
+    anon(mm, A, 2)
+    user.write(A + back * PAGE, b"x")
+    anon_vma = mm.vma_lookup(A).anon_vma
+    assert do_mremap(mm, A + back * PAGE, PAGE, PAGE, TO, B) == B
+    anon(mm, A, 2)
+    anon(mm, A + back * PAGE, 1, 0)
+    assert do_mremap(mm, B, PAGE, PAGE, TO, A + back * PAGE) == A + back * PAGE
+    assert spans(mm) == [(A, 2)] and mm.vma_lookup(A).anon_vma is anon_vma
+
+
 def test_keeping_the_source(mm, user):
     anon(mm, A, 2)
     user.write(A, b"x")
+    mm.flushes.clear()
     assert do_mremap(mm, A, 2 * PAGE, 2 * PAGE, KEEP, B) == B, "without MREMAP_FIXED the address is a hint"
+    assert mm.flushes == [(A, A + 2 * PAGE)], "the old translations"
     assert (user.read(A, 1), user.read(B, 1)) == (b"\0", b"x")
     assert mm.vma_lookup(A).anon_vma is None and mm.vma_lookup(B).anon_vma is not None
     assert do_mremap(mm, B, PAGE, PAGE, KEEP | MREMAP_FIXED, B + 4 * PAGE) == B + 4 * PAGE
@@ -262,14 +277,14 @@ def test_what_may_not_expand(mm, init_mm):
     assert do_mremap(mm, A, 2 * PAGE, 2 * PAGE, TO, B) == B
 
 
-def test_the_source_is_locked_before_anything_moves(mm, user):
-    """vma_start_write() in move_vma(): no fault finds a page on neither side."""
+def test_both_sides_are_locked_before_anything_moves(mm, user):
+    """vma_start_write() in move_vma() and vma_link(): no fault finds a page on neither side."""
     anon(mm, A)
     user.write(A, b"x")
     seen = []
 
     def start_write(vma):
-        seen.append((vma.vm_start, bool(mm.tree.pte(A))))
+        seen.append((vma.vm_start, bool(mm.tree.pte(A)), mm.vma_lookup(B) is not None))
         yield GuestCall("vma_start_write", vma.addr)
 
     mm.start_write = start_write
@@ -282,4 +297,4 @@ def test_the_source_is_locked_before_anything_moves(mm, user):
         except StopIteration as stop:
             assert stop.value == B
             break
-    assert seen[0] == (A, True) and seen[-1] == (A, False)
+    assert seen == [(A, True, False), (B, True, False), (A, False, True)], "the last is munmap()'s"
