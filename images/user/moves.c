@@ -70,6 +70,15 @@ static void holds(long at, long pages, long value, unsigned int line)
 		check(((volatile long *)at)[i * WORDS], value + i, line);
 }
 
+/* which of four pages are there, as bits */
+static long resident(long at)
+{
+	unsigned char vec[4] = { 9, 9, 9, 9 };
+
+	expect(syscall3(__NR_mincore, at, 4 * PAGE - 1, (long)vec), 0);
+	return vec[0] | vec[1] << 1 | vec[2] << 2 | vec[3] << 3;
+}
+
 static void move(long value)
 {
 	long other = map(8 * PAGE, 0), own = map(3 * PAGE, 0), end;
@@ -117,6 +126,15 @@ static void advise(long value)
 	long own = map(4 * PAGE, MAP_POPULATE), pid;
 	int status = 0;
 
+	expect(resident(own), 15);
+	expect(madvise(own + PAGE, 2 * PAGE, MADV_DONTNEED), 0);
+	expect(resident(own), 9);
+	expect(madvise(own, 2 * PAGE, MADV_POPULATE_WRITE), 0);
+	expect(resident(own), 11);
+	expect(syscall3(__NR_mincore, own + 1, PAGE, own), EINVAL);
+	expect(syscall3(__NR_mincore, own, PAGE, 8), EFAULT);
+	expect(syscall3(__NR_mincore, 4096, PAGE, own), ENOMEM);
+	expect(syscall3(__NR_mincore, own, -4096, own), ENOMEM);
 	fill(own, 4, value);
 	expect(madvise(own, 4 * PAGE, MADV_FREE), 0);
 	holds(own, 4, value, __LINE__);

@@ -1,7 +1,8 @@
 """mmap() and munmap().
 
 Mirrors mm/mmap.c and mm/vma.c: do_mmap, get_unmapped_area (top down, no randomisation), mmap_region, do_vmi_munmap,
-the stack of fs/exec.c. Leaves out: files on disks, mremap, resource limits, brk, MAP_LOCKED and populating, sealing.
+free_pgtables, the stack of fs/exec.c. Leaves out: files on disks, resource limits, MAP_LOCKED, sealing. MAP_POPULATE is
+the business of callers.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from kernel_model.kcall import kcall
 from kernel_model.mm.brk import brk_steps
 from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.madvise import madvise_behavior_valid, madvise_do_behavior, madvise_vma_behavior
+from kernel_model.mm.mincore import do_mincore
 from kernel_model.mm.mmap import clear_ptes, mmap_steps, remove_vmas, vms_gather_munmap_vmas
 from kernel_model.mm.mprotect import do_mprotect
 from kernel_model.mm.mremap import check_mremap_params, mremap_steps
@@ -95,6 +96,16 @@ class MmSyscalls:
     def populate_range(self, start: int, length: int) -> Sleeping:
         """__mm_populate() with mmap_lock held for reading."""
         return (yield from mm_populate(self._faults, self._mm(), start, length))
+
+    @kcall
+    def do_mincore(self, addr: int, pages: int, vec: int) -> int:
+        """long do_mincore(unsigned long addr, unsigned long pages, unsigned char *vec)"""
+        mm = self._mm()
+        found = do_mincore(mm, addr, pages)
+        if isinstance(found, int):
+            return found
+        mm.init_mm.memory.write(mm.init_mm.virt_to_phys(vec), found)
+        return len(found)
 
     # -- brk() and mremap() ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Mirrors mm/vma.c (Linux 6.18): __split_vma, vma_modify_flags, vma_merge_new_range, vma_merge_existing_range,
 vma_expand, commit_merge. Leaves out: memory policies, userfaultfd, names of anonymous memory, VM_SOFTDIRTY, the
-reverse maps' trees, mremap's copies. mmap_lock is held for writing throughout; a generator waits for the readers of
+reverse maps' trees. mmap_lock is held for writing throughout; a generator waits for the readers of
 single VMAs through mm.start_write and mm.detach.
 """
 

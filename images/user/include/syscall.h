@@ -13,6 +13,7 @@
 #define __NR_brk 12
 #define __NR_sched_yield 24
 #define __NR_mremap 25
+#define __NR_mincore 27
 #define __NR_madvise 28
 #define __NR_getpid 39
 #define __NR_clone 56
@@ -65,6 +66,7 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define __NR_clone 220
 #define __NR_mmap 222
 #define __NR_mprotect 226
+#define __NR_mincore 232
 #define __NR_madvise 233
 #define __NR_wait4 260
 #define __NR_bpf 280

@@ -20,6 +20,7 @@
 #define __NR_clone 220
 #define __NR_mmap 222
 #define __NR_mprotect 226
+#define __NR_mincore 232
 #define __NR_madvise 233
 #define __NR_wait4 260
 #define __NR_bpf 280
@@ -65,6 +66,8 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return __arm64_sys_mmap(regs);
 	case __NR_mprotect:
 		return do_mprotect_pkey(regs->regs[0], regs->regs[1], regs->regs[2]);
+	case __NR_mincore:
+		return __do_sys_mincore(regs->regs[0], regs->regs[1], (unsigned char *)regs->regs[2]);
 	case __NR_madvise:
 		return do_madvise(regs->regs[0], regs->regs[1], (int)regs->regs[2]);
 	case __NR_gettid:

@@ -57,6 +57,7 @@ int __vm_munmap(unsigned long start, size_t len);
 int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot);
 int do_vmi_munmap(struct mm_struct *mm, unsigned long start, size_t len);
 int do_madvise(unsigned long start, size_t len_in, int behavior);
+long __do_sys_mincore(unsigned long start, size_t len, unsigned char *vec);
 unsigned long __do_sys_brk(unsigned long brk);
 unsigned long do_mremap(unsigned long addr, unsigned long old_len, unsigned long new_len, unsigned long flags,
 			unsigned long new_addr);
