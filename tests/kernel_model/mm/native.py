@@ -1,7 +1,8 @@
 """Run by test_native.py in a process of its own: system calls on this machine's kernel inside a window of addresses.
 
 Reads {"base": ..., "scripts": [[[operation, page, pages, more], ...], ...], "heap": [...]} from stdin; prints, for
-each script, what each operation returned and the window's VMAs after it, and at its end what the pages hold.
+each script, what each operation returned and the window's VMAs after it, and at its end which pages
+are there and what they hold.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_i
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 libc.mremap.restype = ctypes.c_void_p
 libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
 libc.syscall.restype = ctypes.c_long
@@ -48,6 +50,16 @@ def result(base, got, length):
         return (got - base) // PAGE
     libc.munmap(got, length)
     return "elsewhere"
+
+
+def resident(base):
+    """Pages of private memory that are there (mincore())."""
+    found = []
+    for first, pages, perms, _ in vmas(base):
+        vec = (ctypes.c_ubyte * pages)()
+        if perms[3] == "p" and libc.mincore(base + first * PAGE, pages * PAGE, vec) == 0:
+            found += [first + i for i in range(pages) if vec[i] & 1]
+    return found
 
 
 def contents(base):
@@ -101,7 +113,7 @@ def main():
     for script in asked["scripts"]:
         if vmas(base):
             sys.exit("the window is in use")
-        answers.append([[[do(base, *step), vmas(base)] for step in script], contents(base)])
+        answers.append([[[do(base, *step), vmas(base)] for step in script], resident(base), contents(base)])
         libc.munmap(base, WINDOW * PAGE)
     json.dump({"scripts": answers, "heap": heap(asked["heap"])}, sys.stdout)
 

@@ -15,6 +15,7 @@ import pytest
 from kernel_model.mm.brk import do_brk
 from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.madvise import Madv, do_madvise
+from kernel_model.mm.mincore import do_mincore
 from kernel_model.mm.mm_types import (
     VM_ACCOUNT,
     VM_DONTCOPY,
@@ -99,6 +100,17 @@ def vmas(mm, base=BASE):
         [(v.vm_start - base) // PAGE, (v.vm_end - v.vm_start) // PAGE, perms(v.vm_flags), more(v.vm_flags)]
         for v in mm.vmas()
     ]
+
+
+def resident(mm):
+    """Pages of private memory that are there."""
+    found = []
+    for vma in mm.vmas():
+        if not vma.vm_flags & 8:
+            first, pages = (vma.vm_start - BASE) // PAGE, (vma.vm_end - vma.vm_start) // PAGE
+            vec = do_mincore(mm, vma.vm_start, pages)
+            found += [first + i for i in range(pages) if vec[i]]
+    return found
 
 
 def contents(user):
@@ -196,26 +208,27 @@ def heap_here(init_mm, steps):
 def test_the_same_as_this_kernel(x86_mm):
     dice = random.Random(618)
     user = model(x86_mm)
-    cases = [(ISLANDS, [[do(user, *step), vmas(user.mm)] for step in ISLANDS], contents(user))]
+    cases = [(ISLANDS, [[do(user, *step), vmas(user.mm)] for step in ISLANDS], resident(user.mm), contents(user))]
     user.mm.exit_mmap()
     for _ in range(SCRIPTS):
         user = model(x86_mm)
         steps, answers = script(dice, user)
-        cases.append((steps, answers, contents(user)))
+        cases.append((steps, answers, resident(user.mm), contents(user)))
         user.mm.exit_mmap()
     brk = heap(dice)
-    asked = json.dumps({"base": BASE, "scripts": [steps for steps, _, _ in cases], "heap": brk})
+    asked = json.dumps({"base": BASE, "scripts": [steps for steps, *_ in cases], "heap": brk})
     native = Path(__file__).with_name("native.py")
     done = subprocess.run(
         [sys.executable, str(native)], input=asked, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    for (steps, answers, held), (real, really_held) in zip(cases, told["scripts"], strict=True):
-        for n, (here, there) in enumerate(zip(answers, real, strict=True)):
-            assert here == there, f"after {steps[: n + 1]}"
+    for (steps, answers, there, held), (real, really_there, really_held) in zip(cases, told["scripts"], strict=True):
+        for n, (said, told_here) in enumerate(zip(answers, real, strict=True)):
+            assert said == told_here, f"after {steps[: n + 1]}"
+        assert there == really_there, f"after {steps}"
         assert held == really_held, f"after {steps}"
     for n, (here, there) in enumerate(zip(heap_here(x86_mm, brk), told["heap"], strict=True)):
         assert here == there, f"after {brk[: n + 1]}"
-    errors = {ret for _, answers, _ in cases for ret, _ in answers}
+    errors = {ret for _, answers, *_ in cases for ret, _ in answers}
     assert errors >= {0, -12, -14, -17, -22, "elsewhere"}, "the scripts reach every error"
