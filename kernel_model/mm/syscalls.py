@@ -104,7 +104,9 @@ class MmSyscalls:
         found = do_mincore(mm, addr, pages)
         if isinstance(found, int):
             return found
-        mm.init_mm.memory.write(mm.init_mm.virt_to_phys(vec), found)
+        where = mm.init_mm.virt_to_phys(vec)
+        assert where is not None, "kmalloc() is in the direct map"
+        mm.init_mm.memory.write(where, found)
         return len(found)
 
     # -- brk() and mremap() ------------------------------------------------------------------------------------------
