@@ -7,6 +7,7 @@ are there and what they hold.
 
 import ctypes
 import json
+import os
 import sys
 
 PAGE, WINDOW = 4096, 64
@@ -88,6 +89,28 @@ def do(base, name, page, pages, extra):
     return ret and -ctypes.get_errno()
 
 
+def execute(base, script):
+    """Answers of the steps, and of a look at the end. After "fork" the child goes on and its parent waits."""
+    answers = []
+    for n, step in enumerate(script):
+        if step[0] != "fork":
+            answers.append([do(base, *step), vmas(base)])
+            continue
+        read, write = os.pipe()
+        if os.fork():
+            os.close(write)
+            with os.fdopen(read) as pipe:
+                more, *look = json.load(pipe)
+            os.wait()
+            return [answers + more, *look]
+        first = [0, vmas(base)]
+        more, *look = execute(base, script[n + 1 :])
+        with os.fdopen(write, "w") as pipe:
+            json.dump([[first, *more], *look], pipe)
+        os._exit(0)
+    return [answers, resident(base), contents(base)]
+
+
 def heap(script):
     """brk() from where the heap ends now: the bytes that each step left it at, and the VMAs above that."""
     libc.syscall(SYS_BRK, ctypes.c_ulong((libc.syscall(SYS_BRK, ctypes.c_ulong(0)) + PAGE - 1) & -PAGE))
@@ -113,7 +136,7 @@ def main():
     for script in asked["scripts"]:
         if vmas(base):
             sys.exit("the window is in use")
-        answers.append([[[do(base, *step), vmas(base)] for step in script], resident(base), contents(base)])
+        answers.append(execute(base, script))
         libc.munmap(base, WINDOW * PAGE)
     json.dump({"scripts": answers, "heap": heap(asked["heap"])}, sys.stdout)
 

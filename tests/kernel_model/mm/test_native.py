@@ -14,6 +14,7 @@ import pytest
 
 from kernel_model.mm.brk import do_brk
 from kernel_model.mm.fault import FaultHandler
+from kernel_model.mm.fork import dup_mm
 from kernel_model.mm.madvise import Madv, do_madvise
 from kernel_model.mm.mincore import do_mincore
 from kernel_model.mm.mm_types import (
@@ -68,6 +69,9 @@ def result(mm, got, length):
 
 def do(user, name, page, pages, extra):
     mm, at, length = user.mm, BASE + page * PAGE, pages * PAGE
+    if name == "fork":
+        user.mm = mm.run(dup_mm(mm, "child"))  # which goes on; its parent waits
+        return 0
     if name == "map":
         return result(mm, do_mmap(mm, at, length, extra & 7, extra >> 3), length)
     if name == "unmap":
@@ -132,15 +136,15 @@ ISLANDS = [  # memory that was written apart stays apart, however equal it becom
 
 MAP, MAYMOVE, DONTUNMAP = MREMAP_MAYMOVE | MREMAP_FIXED, MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP
 ADVICE = [*(m for m in Madv if m not in (Madv.REMOVE, Madv.PAGEOUT, Madv.GUARD_INSTALL, Madv.GUARD_REMOVE)), 7]
-NAMES = ["map", "unmap", "protect", "write", "remap", "advise"]
+NAMES = ["map", "unmap", "protect", "write", "remap", "advise", "fork"]
 
 
-def script(dice, user):
+def script(dice, user, family):
     """A random script, and what the model answers to it. Only what is writable is written, and shared memory never:
-    here it has no pages behind it."""
+    here it has no pages behind it. `family` gets the parents, who hold their pages."""
     steps, answers = [], []
     dense = dice.random() < 0.5  # little room, much writing: memory that was written meets at every edge
-    weights = dice.choice([[2, 1, 6, 8, 0, 0], [2, 1, 2, 6, 8, 0], [3, 1, 2, 4, 1, 8], [3, 1, 2, 4, 4, 4]])
+    weights = dice.choice([[2, 1, 6, 8, 0, 0, 1], [2, 1, 2, 6, 8, 0, 0], [3, 1, 2, 4, 1, 8, 1], [3, 1, 2, 4, 4, 4, 0]])
     for _ in range(STEPS):
         name = dice.choices(NAMES, weights)[0]
         page = dice.randrange(8 if dense else WINDOW - 8)
@@ -169,6 +173,10 @@ def script(dice, user):
             shared = any(v.vm_flags & 8 for v in user.mm.vmas())
             if shared and extra in (Madv.FREE, Madv.POPULATE_READ, Madv.POPULATE_WRITE):
                 continue
+        elif name == "fork":
+            if len(family) == 3:
+                continue
+            family.append(user.mm)
         steps.append([name, page, pages, extra])
         answers.append([do(user, *steps[-1]), vmas(user.mm)])
     return steps, answers
@@ -211,10 +219,11 @@ def test_the_same_as_this_kernel(x86_mm):
     cases = [(ISLANDS, [[do(user, *step), vmas(user.mm)] for step in ISLANDS], resident(user.mm), contents(user))]
     user.mm.exit_mmap()
     for _ in range(SCRIPTS):
-        user = model(x86_mm)
-        steps, answers = script(dice, user)
+        family, user = [], model(x86_mm)
+        steps, answers = script(dice, user, family)
         cases.append((steps, answers, resident(user.mm), contents(user)))
-        user.mm.exit_mmap()
+        for mm in (user.mm, *family):
+            mm.exit_mmap()
     brk = heap(dice)
     asked = json.dumps({"base": BASE, "scripts": [steps for steps, *_ in cases], "heap": brk})
     native = Path(__file__).with_name("native.py")
