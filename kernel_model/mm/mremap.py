@@ -73,7 +73,7 @@ def check_mremap_params(mm: MmStruct, addr: int, old_len: int, new_len: int, fla
         return -_EINVAL
     if flags & MREMAP_DONTUNMAP and old_len != new_len:
         return -_EINVAL
-    if addr + old_len > new_addr and new_addr + new_len > addr:
+    if addr + old_len & _U64 > new_addr and new_addr + new_len > addr:
         return -_EINVAL
     return -_ENOMEM if mm.map_count + 2 >= mm.max_map_count - 3 else 0
 
