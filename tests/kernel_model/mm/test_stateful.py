@@ -259,7 +259,7 @@ def run(examples, steps, *, derandomize):
 
 
 def test_address_spaces_are_their_pages():
-    run(120, 30, derandomize=True)
+    run(80, 30, derandomize=True)
 
 
 @pytest.mark.long
