@@ -100,7 +100,7 @@ class Processes:
             Fork(self.tasks, self.sched, self.current, kernel.arch_boot.copy_thread, kernel.space, self._adopt,
                  signals),
             Exit(self.tasks, self.sched, self.current, kernel.space, self._exit_mm, self.reap, signals),
-            MmSyscalls(self.current, self.open_files),
+            MmSyscalls(self.current, kernel.faults, self.open_files),
             FileSyscalls(self.current, self.open_files, kernel.init_mm, kernel.objects, kernel.space,
                          self.names, kernel.standard_file),
             Futexes(self.sched, self.current, kernel.user_space, lambda: kernel.clock.now),
@@ -129,6 +129,7 @@ class Processes:
             low, high = segment.va & -PAGE, segment.va + segment.size + PAGE - 1 & -PAGE
             do_mmap(mm, low, high - low, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, name=program)
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
+        mm.start_heap(max(s.va + s.size + PAGE - 1 & -PAGE for s in image.segments))
         setup_stack(mm)
         if kernel.arch.name == "arm64":
             arch_setup_additional_pages(space)

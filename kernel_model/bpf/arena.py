@@ -202,6 +202,10 @@ class ArenaMap(Map):
         """-EINVAL."""
         return -EINVAL
 
+    def mremap(self, vma: VmArea) -> int:
+        """arena_vm_mremap(): -EINVAL."""
+        return -EINVAL
+
     def fault(self, vmf: VmFaultInfo) -> VmFault:
         """arena_vm_fault(): the kernel's page, or a new one; SIGSEGV for a scratched page or by BPF_F_SEGV_ON_FAULT."""
         init_mm = self.host.init_mm

@@ -33,6 +33,8 @@ def dup_mm(oldmm: MmStruct, name: str) -> Sleeping:
     mm = MmStruct(oldmm.init_mm, oldmm.objects, name)
     mm.flush, mm.mmap_base, mm.max_map_count = oldmm.flush, oldmm.mmap_base, oldmm.max_map_count
     mm.set_sigtramp(oldmm.vdso_sigtramp)
+    mm.start_heap(oldmm.start_brk)
+    mm.set_brk(oldmm.brk)
     try:
         yield from _dup_mmap(mm, oldmm)
     except OutOfMemoryError:

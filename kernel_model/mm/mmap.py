@@ -1,7 +1,8 @@
 """mmap() and munmap().
 
 Mirrors mm/mmap.c and mm/vma.c: do_mmap, get_unmapped_area (top down, no randomisation), mmap_region, do_vmi_munmap,
-the stack of fs/exec.c. Leaves out: mremap, resource limits, brk, MAP_LOCKED and populating, sealing.
+free_pgtables, the stack of fs/exec.c. Leaves out: resource limits, MAP_LOCKED, sealing. MAP_POPULATE is
+the business of callers.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def mmap_steps(
         where = file.get_unmapped_area(mm, addr, length, pgoff, flags)
     if where < 0:
         return where
-    if err := _check_place(mm, where, length, flags):
+    if err := check_place(mm, where, length, flags):
         return err
     vm_flags = _vm_flags(prot, flags)
     if isinstance(file, File):
@@ -183,7 +184,8 @@ def _mmap_region(mm: MmStruct, vma: VmArea, file: MappableFile | File | None) ->
     return where
 
 
-def _check_place(mm: MmStruct, where: int, length: int, flags: int) -> int:
+def check_place(mm: MmStruct, where: int, length: int, flags: int) -> int:
+    """The checks of __get_unmapped_area() on what was found, and that of MAP_FIXED_NOREPLACE: 0 or -errno."""
     if where + length > mm.task_size:
         return -_ENOMEM
     if where & (PAGE_SIZE - 1):

@@ -172,6 +172,19 @@ class PageTableTree:
         self._memory.write_u64(where, 0)
         return old
 
+    def move_table(self, old: int, new: int) -> bool:
+        """move_normal_pmd(): the table of the 2 MiB at `old` serves those at `new`, where there is none; or False."""
+        source = self.entry_pa(old, PMD_SHIFT)
+        entry = 0 if source is None else self._memory.read_u64(source)
+        if source is None or not self.pgtable.present(entry) or self.pgtable.leaf(entry, PMD_SHIFT):
+            return False
+        target = self.ensure(new, PMD_SHIFT)
+        if self._memory.read_u64(target):
+            return False
+        self._memory.write_u64(source, 0)
+        self._memory.write_u64(target, entry)
+        return True
+
     def entries(self, va: int, size: int) -> list[tuple[int, int]]:
         """(page address, entry) of each entry in [va, va + size) that is not empty, ascending; no blocks."""
         end = va + size

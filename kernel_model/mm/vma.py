@@ -105,6 +105,7 @@ class MmStruct:
             init_mm.memory.write(self.tree.root + 2048, init_mm.memory.read(init_mm.pgd + 2048, 2048))
         self.task_size = init_mm.layout.task_size
         self.mmap_base = (self.task_size - (128 << 20)) & -4096  # mmap_base() without randomisation, MIN_GAP 128 MiB
+        self.start_brk = self.brk = 0
         self.max_map_count = DEFAULT_MAX_MAP_COUNT
         self.counters = FaultCounters()
         self.flush: FlushUser = lambda start, end: None
@@ -129,6 +130,17 @@ class MmStruct:
     def pgd(self) -> int:
         """Physical address of the root (CR3 / TTBR0_EL1)."""
         return self.tree.root
+
+    def set_brk(self, brk: int) -> None:
+        """Where the heap ends."""
+        self.brk = brk
+        self.objects.set("mm_struct", self.addr, brk=brk)
+
+    def start_heap(self, start: int) -> None:
+        """A program that was just loaded: its heap begins at `start` and is empty."""
+        self.start_brk = start
+        self.objects.set("mm_struct", self.addr, start_brk=start)
+        self.set_brk(start)
 
     # -- VMAs --------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Mirrors mm/vma.c (Linux 6.18): __split_vma, vma_modify_flags, vma_merge_new_range, vma_merge_existing_range,
 vma_expand, commit_merge. Leaves out: memory policies, userfaultfd, names of anonymous memory, VM_SOFTDIRTY, the
-reverse maps' trees, mremap's copies. mmap_lock is held for writing throughout; a generator waits for the readers of
+reverse maps' trees. mmap_lock is held for writing throughout; a generator waits for the readers of
 single VMAs through mm.start_write and mm.detach.
 """
 
@@ -98,29 +98,34 @@ def _remove_merged(mm: MmStruct, vma: VmArea) -> Sleeping:
     yield from mm.free_vma(vma.addr)
 
 
-def vma_merge_new_range(mm: MmStruct, new: VmArea) -> Sleeping:
-    """The VMA that was extended over the range of `new`, which is in no tree and has no pages; None where none can."""
+def vma_merge_new_range(mm: MmStruct, new: VmArea, *, just_expand: bool = False) -> Sleeping:
+    """The VMA that was extended over the range of `new`, which is in no tree and has no pages; None where none can.
+
+    `new` may be a copy that mremap() makes, with the anon_vma of its original. `just_expand`: only the VMA below.
+    """
     if new.vm_flags & VM_SPECIAL:
         return None
     prev, following = mm.vma_before(new.vm_start), mm.find_vma(new.vm_end)
     size = (new.vm_end - new.vm_start) >> PAGE_SHIFT
     left = _left(prev, new, new.vm_start, new.vm_pgoff, new.vm_flags)
-    right = _right(following, new, new.vm_end, new.vm_pgoff + size, new.vm_flags)
+    right = not just_expand and _right(following, new, new.vm_end, new.vm_pgoff + size, new.vm_flags)
     if left and prev is not None:
         if right and following is not None and _both(prev, following) and _removable(following):
             yield from mm.start_write(prev)
             yield from mm.start_write(following)
-            prev.anon_vma = prev.anon_vma or following.anon_vma
+            prev.anon_vma = prev.anon_vma or following.anon_vma or new.anon_vma
             end = following.vm_end
             mm.unlink_vma(following)
             mm.set_range(prev, prev.vm_start, end, prev.vm_pgoff)
             yield from _remove_merged(mm, following)
             return prev
         yield from mm.start_write(prev)
+        prev.anon_vma = prev.anon_vma or new.anon_vma
         mm.set_range(prev, prev.vm_start, new.vm_end, prev.vm_pgoff)
         return prev
     if right and following is not None:
         yield from mm.start_write(following)
+        following.anon_vma = following.anon_vma or new.anon_vma
         mm.set_range(following, new.vm_start, following.vm_end, new.vm_pgoff)
         return following
     return None

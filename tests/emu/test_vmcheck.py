@@ -58,7 +58,7 @@ def wrong_lines(result):
 
 
 def test_it_notices_a_dontneed_that_does_nothing(kernel, replaced):
-    replaced("madvise_range", lambda *_: 0)
+    replaced("madvise_vma_behavior", lambda *_: 0)
     assert wrong_lines(kernel.run_user("vmcheck")) == ["after dontneed", "wrong"]
 
 

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The system calls that change an address space: what they lock, and for how long. Mirrors mm/util.c (vm_mmap_pgoff),
- * mm/mmap.c, mm/vma.c (__vm_munmap), mm/mprotect.c and mm/madvise.c; what happens to VMAs and pages is outside.
- * Left out: populating, huge pages.
+ * mm/mmap.c, mm/vma.c (__vm_munmap), mm/mprotect.c and, of mm/gup.c, __mm_populate; what happens to VMAs and pages is
+ * outside. Left out: huge pages.
  */
 #include <linux/fs.h>
 #include <linux/mmap_lock.h>
 #include <linux/syscalls.h>
 
 #define MAP_ANONYMOUS 0x20
-#define MADV_DONTNEED 4
+#define MAP_POPULATE 0x8000
+#define MAP_NONBLOCK 0x10000
 
 /* kcalls, on the address space of the current task; an address or -errno, 0 or -errno */
 unsigned long do_mmap(struct file *file, unsigned long addr, unsigned long len, unsigned long prot,
@@ -18,7 +19,19 @@ long vms_gather_munmap_vmas(unsigned long start, unsigned long end);	/* number o
 void vms_clear_ptes(long vms);
 void remove_vmas(long vms);
 int mprotect_range(unsigned long start, size_t len, unsigned long prot);
-int madvise_range(unsigned long start, size_t len, int behavior);
+long brk_vms(unsigned long brk);	/* moves mm->brk; the same number, of what was cut off */
+void populate_range(unsigned long start, unsigned long len);
+
+__frame int __mm_populate(unsigned long start, unsigned long len, int ignore_errors)
+{
+	struct mm_struct *mm = current->mm;
+
+	(void)ignore_errors;
+	mmap_read_lock(mm);
+	populate_range(start, len);
+	mmap_read_unlock(mm);
+	return 0;
+}
 
 __frame unsigned long vm_mmap_pgoff(struct file *file, unsigned long addr, unsigned long len, unsigned long prot,
 				    unsigned long flag, unsigned long pgoff)
@@ -30,6 +43,8 @@ __frame unsigned long vm_mmap_pgoff(struct file *file, unsigned long addr, unsig
 		return -EINTR;
 	ret = do_mmap(file, addr, len, prot, flag, pgoff);
 	mmap_write_unlock(mm);
+	if (!IS_ERR_VALUE(ret) && (flag & (MAP_POPULATE | MAP_NONBLOCK)) == MAP_POPULATE)
+		__mm_populate(ret, len, 1);
 	return ret;
 }
 
@@ -93,6 +108,24 @@ __frame int __vm_munmap(unsigned long start, size_t len)
 	return ret;
 }
 
+/* The end of the heap afterwards. What was cut off goes as in munmap(): while others may read the tree. */
+__frame unsigned long __do_sys_brk(unsigned long brk)
+{
+	struct mm_struct *mm = current->mm;
+	unsigned long end;
+	long vms;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	vms = brk_vms(brk);
+	end = mm->brk;
+	if (vms)
+		vms_complete_munmap_vmas(mm, vms);
+	else
+		mmap_write_unlock(mm);
+	return end;
+}
+
 __frame int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot)
 {
 	struct mm_struct *mm = current->mm;
@@ -101,35 +134,6 @@ __frame int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
 	ret = mprotect_range(start, len, prot);
-	mmap_write_unlock(mm);
-	return ret;
-}
-
-/* Dropping pages changes no VMA: the lock of the VMA is enough where the range lies in one (since 6.16). */
-__frame int do_madvise(unsigned long start, size_t len, int behavior)
-{
-	struct mm_struct *mm = current->mm;
-	int ret;
-
-	if (behavior == MADV_DONTNEED) {
-		struct vm_area_struct *vma = lock_vma_under_rcu(mm, start);
-
-		if (vma) {
-			bool inside = start + len <= vma->vm_end;
-
-			ret = inside ? madvise_range(start, len, behavior) : 0;
-			vma_end_read(vma);
-			if (inside)
-				return ret;
-		}
-		mmap_read_lock(mm);
-		ret = madvise_range(start, len, behavior);
-		mmap_read_unlock(mm);
-		return ret;
-	}
-	if (mmap_write_lock_killable(mm))
-		return -EINTR;
-	ret = madvise_range(start, len, behavior);
 	mmap_write_unlock(mm);
 	return ret;
 }

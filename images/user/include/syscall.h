@@ -13,9 +13,12 @@
 #define __NR_mmap 9
 #define __NR_mprotect 10
 #define __NR_munmap 11
+#define __NR_brk 12
 #define __NR_pread64 17
 #define __NR_pwrite64 18
 #define __NR_sched_yield 24
+#define __NR_mremap 25
+#define __NR_mincore 27
 #define __NR_madvise 28
 #define __NR_getpid 39
 #define __NR_clone 56
@@ -72,10 +75,13 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define __NR_prctl 167
 #define __NR_getpid 172
 #define __NR_gettid 178
+#define __NR_brk 214
 #define __NR_munmap 215
+#define __NR_mremap 216
 #define __NR_clone 220
 #define __NR_mmap 222
 #define __NR_mprotect 226
+#define __NR_mincore 232
 #define __NR_madvise 233
 #define __NR_wait4 260
 #define __NR_memfd_create 279
@@ -129,7 +135,17 @@ static inline long clone_call(long flags, unsigned long *sp)
 #define MAP_SHARED_VALIDATE 3
 #define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
+#define MAP_POPULATE 0x8000
+#define MADV_RANDOM 1
 #define MADV_DONTNEED 4
+#define MADV_FREE 8
+#define MADV_DONTFORK 10
+#define MADV_WIPEONFORK 18
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#define MREMAP_MAYMOVE 1
+#define MREMAP_FIXED 2
+#define MREMAP_DONTUNMAP 4
 #define SIGCHLD 17
 #define WNOHANG 1
 

@@ -1,4 +1,5 @@
-"""Address spaces as plain dicts of pages: what the model's VMAs, entries and page counts are compared with.
+"""Address spaces as plain dicts of pages: what the model's VMAs, entries and page counts are compared with. Here:
+mmap(), munmap() and mprotect(); reference_calls.py has the rest.
 
 A page knows the VMA it lies in (an object that all pages of the VMA share) and the frame that its entry maps. There is
 no tree and no range: a VMA is the run of pages that share one object, and every rule is a loop over page numbers.
@@ -6,14 +7,13 @@ no tree and no range: a VMA is the run of pages that share one object, and every
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
 READ, WRITE, EXEC, SHARED = 1, 2, 4, 8
 ACCESS = READ | WRITE | EXEC
 MAY = 0x70
 MAYSHARE, GROWSDOWN, DONTCOPY, ACCOUNT, NORESERVE, WIPEONFORK = 0x80, 0x100, 0x20000, 0x100000, 0x200000, 0x2000000
-EPERM, ENOMEM, EACCES, EEXIST, EINVAL = 1, 12, 13, 17, 22
+ENOMEM, EAGAIN, EFAULT, EEXIST, EINVAL = 12, 11, 14, 17, 22
 GUARD = 256  # pages that a stack keeps clear below
 
 
@@ -59,10 +59,6 @@ class Page:
     frame: Frame | None = None
 
 
-class Fault(Exception):
-    """SIGSEGV; .args[0]: whether something is mapped there."""
-
-
 def same_memory(a: Vma, b: Vma) -> bool:
     return a.file is b.file and a.shift == b.shift
 
@@ -78,11 +74,16 @@ def takes(target: Vma, taken: Vma) -> bool:
 
 
 @dataclass(eq=False)
-class Space:
-    """One process. `pages` is keyed by address / 4096; `top` is the page below which the search for room begins."""
+class Pages:
+    """The mappings of one process.
+
+    `pages` is keyed by address / 4096; `top` is the page below which the search for room begins.
+    """
 
     top: int
     max_map_count: int
+    start_brk: int = 0
+    brk: int = 0
     pages: dict[int, Page] = field(default_factory=dict)
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -241,89 +242,3 @@ class Space:
                     return error
             start = upto
         return 0
-
-    # -- faults ------------------------------------------------------------------------------------------------------
-
-    def _reach(self, at: int) -> Page:
-        """The page at `at`; a stack above grows down to it where it may."""
-        if at in self.pages:
-            return self.pages[at]
-        above = min((page for page in self.pages if page > at), default=None)
-        below = max((page for page in self.pages if page < at), default=None)
-        if above is None or not self.pages[above].vma.flags & GROWSDOWN:
-            raise Fault(False)
-        if below is not None and at - below - 1 < GUARD:
-            flags = self.pages[below].vma.flags
-            if flags & ACCESS and not flags & GROWSDOWN:
-                raise Fault(False)
-        for page in range(at, above):
-            self.pages[page] = Page(self.pages[above].vma)
-        return self.pages[at]
-
-    def _prepare(self, at: int) -> None:
-        """The VMA of a page that is about to be written for the first time."""
-        vma = self.pages[at].vma
-        low = high = at
-        while self.vma_at(low) is vma:
-            low -= 1
-        while self.vma_at(high) is vma:
-            high += 1
-        for near in (self.vma_at(high), self.vma_at(low)):
-            alike = near is not None and same_memory(near, vma) and not (near.flags ^ vma.flags) & ~ACCESS
-            if vma.anon is None and alike and near.anon is not None and not near.anon.forked:
-                vma.anon = near.anon
-        vma.anon = vma.anon or Anon()
-
-    def _backing(self, at: int) -> Frame:
-        vma = self.pages[at].vma
-        return vma.file.frames[at + vma.shift] if isinstance(vma.file, File) else ZERO
-
-    def load(self, at: int) -> int:
-        page = self._reach(at)
-        if not page.vma.flags & ACCESS:
-            raise Fault(True)
-        if page.frame is None:
-            page.frame = self._backing(at)
-        return page.frame.even
-
-    def store(self, at: int, byte: int, references: Counter[Frame]) -> None:
-        """`references`: of all frames, before this."""
-        page = self._reach(at)
-        if not page.vma.flags & WRITE:
-            raise Fault(True)
-        if page.vma.flags & SHARED:
-            page.frame = self._backing(at)
-        elif page.frame is None or page.frame is ZERO or references[page.frame] > 1:
-            self._prepare(at)
-            page.frame = replace(page.frame or self._backing(at), extra=0)
-        if byte % 2:
-            page.frame.odd = byte
-        else:
-            page.frame.even = byte
-
-    # -- processes ---------------------------------------------------------------------------------------------------
-
-    def fork(self) -> Space:
-        child = Space(self.top, self.max_map_count)
-        for start, end, vma in self.vmas():
-            if vma.flags & DONTCOPY:
-                continue
-            copied = vma.anon is not None and not vma.flags & WIPEONFORK
-            new = replace(vma, anon=Anon(forked=True) if copied else None)
-            for at in range(start, end):
-                child.pages[at] = Page(new, self.pages[at].frame if copied else None)
-        return child
-
-
-def references(spaces: list[Space]) -> Counter[Frame]:
-    """How often each frame is held; the zero page is not counted."""
-    counts: Counter[Frame] = Counter()
-    for space in spaces:
-        for page in space.pages.values():
-            if page.frame is not None and page.frame is not ZERO:
-                counts[page.frame] += 1
-            if isinstance(page.vma.file, File):
-                counts.update({frame: 0 for frame in page.vma.file.frames})
-    for frame in counts:
-        counts[frame] += frame.extra
-    return counts

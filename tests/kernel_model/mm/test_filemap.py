@@ -7,6 +7,8 @@ from kernel_model.fs.file import FMODE_READ, FMODE_WRITE, File, Inode
 from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.filemap import EXT2
 from kernel_model.mm.fork import dup_mm
+from kernel_model.mm.madvise import Madv, do_madvise
+from kernel_model.mm.mincore import do_mincore
 from kernel_model.mm.mm_types import FAULT_FLAG_DEFAULT, VM_MAYSHARE, VM_MAYWRITE, VM_SHARED, FaultFlag, VmFault
 from kernel_model.mm.mmap import (
     MAP_ANONYMOUS,
@@ -21,6 +23,7 @@ from kernel_model.mm.mmap import (
     do_munmap,
 )
 from kernel_model.mm.mprotect import do_mprotect
+from kernel_model.mm.mremap import MREMAP_MAYMOVE, do_mremap
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.page_alloc import OutOfMemoryError
 from kernel_model.mm.shmem import SHMEM, shmem_file_setup
@@ -118,6 +121,40 @@ def test_a_copy_needs_an_anon_vma_before_the_page(world):
     shared = world.map(world.open(fs=SHMEM), 4)
     assert world.fault(shared, USER | FaultFlag.WRITE | FaultFlag.VMA_LOCK) == VmFault.NONE
     assert world.mm.vma_lookup(shared).anon_vma is None
+
+
+def test_pages_are_there_when_they_are_cached(world):
+    file = world.open()
+    va = world.map(file, 4, pgoff=2)
+    file.f_mapping.truncate_inode_pages(0)
+    assert do_mincore(world.mm, va, 9) == bytes(4)
+    file.f_mapping.add_page(3)
+    assert do_mincore(world.mm, va + PAGE_SIZE, 9) == b"\1\0\0", "though nothing maps it"
+
+
+def test_a_mapping_that_moves_takes_its_file_along(world, file):
+    held = file.f_count
+    va = world.map(file, 3, pgoff=1)
+    world.user.write(va + PAGE_SIZE, b"x")
+    where = do_mremap(world.mm, va + PAGE_SIZE, PAGE_SIZE, 2 * PAGE_SIZE, MREMAP_MAYMOVE)
+    assert where > 0 and where != va + PAGE_SIZE
+    assert world.user.read(where, 2) == b"x\3" and world.user.read(where + PAGE_SIZE, 1) == b"\4"
+    assert file.f_count == held + 3 == held + len(file.f_mapping.i_mmap), "what is left on both sides, and the new one"
+    assert do_mremap(world.mm, where, 0, PAGE_SIZE, MREMAP_MAYMOVE) == va + PAGE_SIZE
+    assert file.f_count == held + 2 == held + len(file.f_mapping.i_mmap), "the second one fills the hole: one mapping"
+    assert do_madvise(world.faults, world.mm, where, PAGE_SIZE, Madv.WIPEONFORK) == -22
+    assert do_madvise(world.faults, world.mm, where, PAGE_SIZE, Madv.DONTNEED) == 0
+    assert world.user.read(where, 1) == b"x"
+    world.mm.exit_mmap()
+    assert file.f_count == held and not file.f_mapping.i_mmap
+
+
+def test_populating_waits_for_the_store_instead_of_trying_again(world):
+    file = world.open()
+    va = world.map(file, 4)
+    file.f_mapping.truncate_inode_pages(0)
+    assert do_madvise(world.faults, world.mm, va, 4 * PAGE_SIZE, Madv.POPULATE_READ) == 0
+    assert world.mapped(va, 4) == [0, 1, 2, 3]
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

@@ -31,10 +31,13 @@
 #define __NR_getpgid 155
 #define __NR_getpid 172
 #define __NR_gettid 178
+#define __NR_brk 214
 #define __NR_munmap 215
+#define __NR_mremap 216
 #define __NR_clone 220
 #define __NR_mmap 222
 #define __NR_mprotect 226
+#define __NR_mincore 232
 #define __NR_madvise 233
 #define __NR_wait4 260
 #define __NR_memfd_create 279
@@ -93,10 +96,16 @@ static __always_inline long invoke_syscall(struct pt_regs *regs, int scno)
 		return ksys_prctl((int)regs->regs[0], regs->regs[1]);
 	case __NR_munmap:
 		return __vm_munmap(regs->regs[0], regs->regs[1]);
+	case __NR_brk:
+		return (long)__do_sys_brk(regs->regs[0]);
+	case __NR_mremap:
+		return (long)do_mremap(regs->regs[0], regs->regs[1], regs->regs[2], regs->regs[3], regs->regs[4]);
 	case __NR_mmap:
 		return __arm64_sys_mmap(regs);
 	case __NR_mprotect:
 		return do_mprotect_pkey(regs->regs[0], regs->regs[1], regs->regs[2]);
+	case __NR_mincore:
+		return __do_sys_mincore(regs->regs[0], regs->regs[1], (unsigned char *)regs->regs[2]);
 	case __NR_madvise:
 		return do_madvise(regs->regs[0], regs->regs[1], (int)regs->regs[2]);
 	case __NR_restart_syscall:

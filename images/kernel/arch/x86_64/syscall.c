@@ -73,6 +73,12 @@ static __always_inline long x64_sys_call(struct pt_regs *regs, unsigned int nr)
 		return sys_restart_syscall();
 	case 234:
 		return sys_tgkill((pid_t)regs->di, (pid_t)regs->si, (int)regs->dx);
+	case 12:
+		return (long)__do_sys_brk(regs->di);
+	case 25:
+		return (long)do_mremap(regs->di, regs->si, regs->dx, regs->r10, regs->r8);
+	case 27:
+		return __do_sys_mincore(regs->di, regs->si, (unsigned char *)regs->dx);
 	case 28:
 		return do_madvise(regs->di, regs->si, (int)regs->dx);
 	case 157:

@@ -34,6 +34,8 @@ struct mm_struct {
 	struct rw_semaphore mmap_lock;
 	struct task_struct *vma_writer_wait;	/* rcuwait: who waits for the readers of a VMA */
 	unsigned long task_size;
+	unsigned long start_brk;
+	unsigned long brk;
 	unsigned long start_stack;
 	unsigned long mmap_base;
 	unsigned long vdso_sigtramp;	/* context.vdso: where a handler returns to, arm64 */

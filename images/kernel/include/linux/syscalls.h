@@ -66,7 +66,12 @@ unsigned long vm_mmap_pgoff(struct file *file, unsigned long addr, unsigned long
 			    unsigned long flag, unsigned long pgoff);
 int __vm_munmap(unsigned long start, size_t len);
 int do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot);
-int do_madvise(unsigned long start, size_t len, int behavior);
+int do_vmi_munmap(struct mm_struct *mm, unsigned long start, size_t len);
+int do_madvise(unsigned long start, size_t len_in, int behavior);
+long __do_sys_mincore(unsigned long start, size_t len, unsigned char *vec);
+unsigned long __do_sys_brk(unsigned long brk);
+unsigned long do_mremap(unsigned long addr, unsigned long old_len, unsigned long new_len, unsigned long flags,
+			unsigned long new_addr);
 long ksys_prctl(int option, unsigned long arg2);
 
 /* kernel/signal.c; sets are sigset_t, kernel_sigaction and stack_t of the program */
