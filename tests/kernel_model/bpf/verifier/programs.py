@@ -80,6 +80,10 @@ PROGRAMS: dict[str, list[Insn]] = {
         Insn(0x55, 8, 0, 2, 1), Insn(0xBF, 0, 7), EXIT, Insn(0x55, 7, 0, 0, 1), Insn(0xBF, 0, 8), EXIT],
     "linked_to_itself": [RANDOM, Insn(0xBC, 6, 0), Insn(0xBF, 7, 6), Insn(0x0F, 7, 7), Insn(0x25, 7, 0, 1, 9),
                          Insn(0xBF, 0, 6), EXIT],
+    "linked_where_nothing_was": [
+        RANDOM, Insn(0xBF, 6, 0), Insn(0x57, 6, 0, 0, 15), RANDOM, Insn(0xBF, 7, 0), Insn(0x57, 7, 0, 0, 15), RANDOM,
+        Insn(0x15, 0, 0, 1, 7), mov(8, 0), Insn(0x25, 0, 0, 1, 9), Insn(0xBF, 7, 6), Insn(0x05), Insn(0xBF, 1, 10),
+        Insn(0x0F, 1, 6), Insn(0x0F, 1, 7), Insn(0x72, 1, 0, -64, 1), mov(0, 0), EXIT],
     "sign_in_a_loop": [RANDOM, Insn(0xBF, 6, 0), mov(7, 0), Insn(0xBF, 1, 6), Insn(0xC7, 1, 0, 0, 63),
                        Insn(0x57, 1, 0, 0, 2), Insn(0x07, 7, 0, 0, 1), Insn(0xA5, 7, 0, -5, 4), Insn(0xBF, 0, 1), EXIT],
 }
