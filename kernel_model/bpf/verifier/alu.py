@@ -164,19 +164,37 @@ def _adjust(env: Env, insn: Insn) -> None:
     else:
         if dst.precise and insn.is_reg:
             precision.mark(env, insn.src)
-        _scalar(insn, dst, src)
+        _scalar(env, insn, dst, src)
 
 
-def _scalar(insn: Insn, dst: Reg, src: Reg) -> None:
+def _scalar(env: Env, insn: Insn, dst: Reg, src: Reg) -> None:
     alu32 = insn.cls == isa.BPF_ALU
     ident, src = dst.id, src.copy()
     off = _link_offset(insn, dst, src, alu32)
     if insn.op in (isa.BPF_DIV, isa.BPF_MOD):
         dst.mark_unknown()
     else:
+        if insn.op in (isa.BPF_AND, isa.BPF_OR) and tnum.is_const(src.var_off):
+            _fork(env, insn, dst)
         scalars.apply(insn.op, dst, src, alu32)
     dst.off = off or 0
     dst.id = ident | (R.ADD_CONST32 if alu32 else R.ADD_CONST64) if off is not None else 0
+
+
+def _fork(env: Env, insn: Insn, dst: Reg) -> None:
+    """maybe_fork_scalars(): of 0 and -1, what arithmetic shifts of a sign leave, each is looked at by itself.
+
+    Came with v7.0 and, in the form without the error (c845894ebd6f), with 6.18.y.
+    """
+    whole = (dst.smin, dst.smax) == (-1, 0)
+    if not whole and (dst.s32min, dst.s32max) != (-1, 0):
+        return
+    other = env.push_stack(env.insn_idx, env.insn_idx).frame.regs[insn.dst]
+    for reg, value in ((other, 0), (dst, -1)):
+        if whole:
+            reg.mark_known(value)
+        else:
+            reg.set_low_value(value)
 
 
 def _link_offset(insn: Insn, dst: Reg, src: Reg, alu32: bool) -> int | None:
@@ -189,9 +207,11 @@ def _link_offset(insn: Insn, dst: Reg, src: Reg, alu32: bool) -> int | None:
         return None
     value = src.const_value(alu32)
     value = bounds.s32(value) if alu32 else bounds.s64(value)
+    if not R.S32_MIN <= value <= R.S32_MAX:
+        return None
     if insn.op == isa.BPF_SUB:
-        value = -value if value != R.S32_MIN else R.S64_MAX
-    return value if R.S32_MIN <= value <= R.S32_MAX else None
+        return -value if value != R.S32_MIN else None
+    return value
 
 
 def _sane(env: Env, reg: Reg, kind: int) -> None:

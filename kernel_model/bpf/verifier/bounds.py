@@ -88,8 +88,15 @@ def _deduce32(reg: Reg) -> None:
         _narrow_s32(reg, smin, smax)
     if s32(reg.u32min) <= s32(reg.u32max):
         _narrow_s32(reg, reg.u32min, reg.u32max)
-    if reg.s32min & U32_MAX <= reg.s32max & U32_MAX:
-        _narrow_u32(reg, reg.s32min, reg.s32max)
+    low, high = reg.s32min & U32_MAX, reg.s32max & U32_MAX
+    if low <= high:
+        _narrow_u32(reg, low, high)
+    elif reg.u32max < low:  # as in _deduce64()
+        reg.s32min = s32(reg.u32min)
+        reg.u32max = min(reg.u32max, high)
+    elif high < reg.u32min:
+        reg.s32max = s32(reg.u32max)
+        reg.u32min = max(reg.u32min, low)
 
 
 def _deduce64(reg: Reg) -> None:

@@ -279,6 +279,8 @@ def _sync_linked(state: State, known: Reg, linked: list[tuple[int, int, bool]]) 
         reg = state.frames[fr].regs[n] if is_reg else state.frames[fr].stack[n].spilled
         if reg is known or reg.type != R.SCALAR_VALUE or reg.id & ~R.ADD_CONST != known.id & ~R.ADD_CONST:
             continue
+        if (reg.id ^ known.id) & R.ADD_CONST == R.ADD_CONST:
+            continue  # one moved in its lower half, the other as a whole: how far they are apart is not known
         if not (reg.id & R.ADD_CONST or known.id & R.ADD_CONST) or reg.off == known.off:
             reg.assign(known)  # its link too
             continue
@@ -290,7 +292,7 @@ def _sync_linked(state: State, known: Reg, linked: list[tuple[int, int, bool]]) 
         fake.mark_scalar(delta)
         from kernel_model.bpf.verifier import scalars
 
-        scalars.apply(isa.BPF_ADD, reg, fake, bool(ident & R.ADD_CONST32))
+        scalars.apply(isa.BPF_ADD, reg, fake, bool((ident | known.id) & R.ADD_CONST32))
 
 
 # --- pointers and null ----------------------------------------------------------------------------------------------

@@ -82,10 +82,9 @@ class _Comparison:
         return True
 
     def scalar_ids(self, old: int, cur: int) -> bool:
-        """check_scalar_ids(): a scalar without identity counts as one of its own."""
+        """check_scalar_ids(): an old scalar without identity relied on none, a new one counts as one of its own."""
         if not old:
-            self.tmp_id += 1
-            old = self.tmp_id
+            return True
         if not cur:
             self.tmp_id += 1
             cur = self.tmp_id
@@ -99,11 +98,16 @@ class _Comparison:
     def _scalars(self, old: Reg, cur: Reg) -> bool:
         if not old.precise and self.exact is Exact.NOT_EXACT:
             return True
-        if (old.id & R.ADD_CONST) != (cur.id & R.ADD_CONST):
+        moved = old.id & R.ADD_CONST
+        if old.id and bool(moved) != bool(cur.id & R.ADD_CONST):
             return False
-        if old.id & R.ADD_CONST and old.off != cur.off:
+        if moved and old.off != cur.off:
             return False
-        return _range_within(old, cur) and self.scalar_ids(old.id, cur.id)
+        if not self.scalar_ids(old.id, cur.id):
+            return False
+        if moved and not self.scalar_ids(old.id & ~R.ADD_CONST, cur.id & ~R.ADD_CONST):
+            return False
+        return _range_within(old, cur)
 
     def regsafe(self, old: Reg, cur: Reg) -> bool:
         """regsafe(): a program that is safe with `old` is safe with `cur`."""

@@ -190,6 +190,13 @@ class Reg:
         self.u32min = self.u32max = low
         self.s32min = self.s32max = low - (1 << 32) if low >> 31 else low
 
+    def set_low_value(self, imm: int) -> None:
+        """__mark_reg32_known(): the lower half is `imm`."""
+        low = imm & U32_MAX
+        self.var_off = tnum.with_subreg(self.var_off, Tnum(low, 0))
+        self.u32min = self.u32max = low
+        self.s32min = self.s32max = low - (1 << 32) if low >> 31 else low
+
     # --- whole-register marks ---------------------------------------------------------------------------------
 
     def mark_known(self, imm: int) -> None:

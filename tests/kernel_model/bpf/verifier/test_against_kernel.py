@@ -69,3 +69,11 @@ def test_random_programs_get_the_kernels_verdict() -> None:
         accepted += not want[0]
     assert accepted > 40, "programs of which none passes compare nothing"
     assert same >= 398, f"level 2 logs are equal for {same} of 400"
+
+
+@pytest.mark.skipif(REASON is not None, reason=f"the real verifier cannot be asked: {REASON}")
+def test_what_is_known_of_random_numbers_is_what_the_kernel_knows() -> None:
+    for seed in range(300):
+        insns = programs.random_scalars(seed)
+        want, got = oracle.verdict(encode(insns)), ours(insns)
+        assert got == want, f"seed {seed}\n{want[1]}\n{got[1]}"
