@@ -76,9 +76,10 @@ def _stopped_offset() -> int:
     """Where struct uc_struct keeps the flag that a run was stopped.
 
     A nested uc_emu_start() that was stopped leaves it set, and then uc_emu_stop() does nothing: the outer run could
-    not be stopped any more. Found by watching the bytes of the struct across nested runs. Some other byte, a pointer's
-    or one that was never written, may happen to look like the flag; so several engines are asked, all alive at once,
-    for the next one would else get the memory of the last one, with the same chance bytes in it.
+    not be stopped any more. Found by watching the bytes of the struct across nested runs. A pointer that is NULL between
+    runs may have a byte that looks like the flag, but the flag's neighbours are flags, too. Bytes that were never written
+    may look like anything; so several engines are asked, all alive at once, for the next one would else get the memory
+    of the last one, with the same chance bytes in it.
     """
     engines = [_watched_engine()]
     found = _flag_candidates(engines[0])
@@ -102,7 +103,8 @@ def _watched_engine() -> Uc:
 
 
 def _flag_candidates(uc: Uc) -> set[int]:
-    """Offsets of the bytes of an engine's struct uc_struct that are 1 after every run, nested or not, and 0 in one."""
+    """Offsets of the bytes of an engine's struct uc_struct that are 1 after every run, nested or not, and 0 in one, and
+    that lie in words of nothing but zeroes and ones."""
     handle = uc._uch.value if hasattr(uc._uch, "value") else uc._uch
     seen: list[bytes] = []
 
@@ -122,7 +124,8 @@ def _flag_candidates(uc: Uc) -> set[int]:
         uc.emu_start(0x1000, 0)
         look()
     expected = (1, *(0, 1, 1) * _ROUNDS)
-    return {i for i in range(2048) if tuple(state[i] for state in seen) == expected}
+    words = {at for at in range(0, 2048, 8) if all(byte < 2 for state in seen for byte in state[at : at + 8])}
+    return {i for i in range(2048) if i & -8 in words and tuple(state[i] for state in seen) == expected}
 
 
 class Engine:
