@@ -20,6 +20,7 @@ from kernel_model.mm.mm_types import VM_EXEC
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, setup_stack
 from kernel_model.mm.signals import SigInfo
 from kernel_model.mm.syscalls import MmSyscalls
+from kernel_model.mm.tlb import FlushByGuest
 from kernel_model.mm.uaccess import UserSpace
 from kernel_model.mm.vdso import arch_setup_additional_pages
 from kernel_model.mm.vma import MmStruct, VmArea
@@ -163,7 +164,7 @@ class Processes:
             rcu.start(done)
             yield from rcu.poll()
 
-        mm.start_write, mm.detach, mm.free_vma = start_write, detach, free_vma
+        mm.start_write, mm.detach, mm.free_vma, mm.tlb = start_write, detach, free_vma, FlushByGuest()
 
     def start_user(self, task: Task, image: Image, cpu: int = 0) -> None:
         """Let a process begin at its program's `_start`."""

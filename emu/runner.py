@@ -130,7 +130,9 @@ class Runner:
         try:
             with machine.watchdog():
                 while not done():
-                    self._idle_cpus_take_interrupts()
+                    for number, interrupts in enumerate(self._interrupts):
+                        if interrupts and self.idle(number):
+                            self._idle_cpu_takes_interrupts(number)
                     task = sched.pick(task)
                     if task is None:
                         return False
@@ -166,26 +168,25 @@ class Runner:
     # -- interrupts --------------------------------------------------------------------------------------------------
 
     def interrupt(self, number: int, irq: int) -> None:
-        """CPU `number` takes interrupt `irq` as soon as it moves and lets interrupts in."""
+        """CPU `number` takes interrupt `irq` as soon as it moves and lets interrupts in: at once where it is idle."""
         self._interrupts[number].append(irq)
+        if self.idle(number):
+            self._idle_cpu_takes_interrupts(number)
 
     def idle(self, number: int) -> bool:
         """Whether no task runs on a CPU: its last one has blocked or ended."""
         task = self._sched.on_cpu[number]
         return task is None or task.blocked or task.exit is not None
 
-    def _idle_cpus_take_interrupts(self) -> None:
-        """An idle CPU lets interrupts in at once; its idle task handles them."""
-        machine = self._machine
-        for number, interrupts in enumerate(self._interrupts):
-            if interrupts and self.idle(number):
-                cpu, loaded = machine.cpus[number], self._loaded[number]
-                if loaded is not None and loaded.exit is None:
-                    loaded.context = cpu.engine.snapshot()
-                self._loaded[number] = self._sched.on_cpu[number] = None
-                self._go_idle(number)
-                while interrupts:
-                    machine.interrupt_idle(number, interrupts.pop(0))
+    def _idle_cpu_takes_interrupts(self, number: int) -> None:
+        """The idle task of a CPU handles what has come for it."""
+        machine, loaded = self._machine, self._loaded[number]
+        if loaded is not None and loaded.exit is None:
+            loaded.context = machine.cpus[number].engine.snapshot()
+        self._loaded[number] = self._sched.on_cpu[number] = None
+        self._go_idle(number)
+        while self._interrupts[number]:
+            machine.interrupt_idle(number, self._interrupts[number].pop(0))
 
     def _take_interrupt(self, cpu: Any, task: Task) -> bool:
         """Whether the CPU of `task` takes an interrupt now: in user mode, or in the kcall that it has stopped in, which

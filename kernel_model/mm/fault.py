@@ -95,8 +95,8 @@ class FaultHandler:
                 return (yield from self._do_wp_page(vmf, entry))
         except OutOfMemoryError:
             return VmFault.OOM
-        # the entry allows what was asked: another thread was faster, or the fault was spurious
-        mm.flush(page_address, page_address + PAGE_SIZE)
+        # the entry allows what was asked: another thread was faster, or the fault was spurious. A CPU forgets the
+        # translation that it faults on (flush_tlb_fix_spurious_fault() is empty on both architectures).
         return VmFault.NONE
 
     @staticmethod
@@ -174,7 +174,7 @@ class FaultHandler:
         if mm.tree.pte(vmf.address) != entry:
             return VmFault.NONE
         self._map(vma, vmf.address, self._copy_of(mm, old), write=True)
-        mm.flush(vmf.address, vmf.address + PAGE_SIZE)
+        yield from mm.tlb.ptep_clear_flush(mm, vmf.address)
         if not special:
             mm.pages.add_mapcount(old, -1)
             mm.pages.put_page(old)

@@ -51,7 +51,7 @@ def _dup_mmap(mm: MmStruct, oldmm: MmStruct) -> Sleeping:
             if not old.vm_flags & VM_DONTCOPY:
                 _dup_vma(mm, old)
     finally:
-        oldmm.flush(0, oldmm.task_size)  # flush_tlb_mm()
+        yield from oldmm.tlb.flush_tlb_mm(oldmm)
 
 
 def _dup_vma(mm: MmStruct, old: VmArea) -> None:

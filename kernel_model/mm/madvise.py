@@ -110,25 +110,25 @@ def madvise_vma_behavior(vma: VmArea, start: int, end: int, behavior: int) -> Sl
     if behavior in _NO_TRACE:
         return -_EINVAL if behavior == Madv.COLD and vma.vm_flags & VM_PFNMAP else 0
     if behavior in (Madv.FREE, Madv.DONTNEED, Madv.DONTNEED_LOCKED):
-        return _dontneed_free(vma, start, end, behavior)
+        return (yield from _dontneed_free(vma, start, end, behavior))
     flags = _new_flags(vma, behavior)
     if flags < 0 or flags == vma.vm_flags:
         return min(flags, 0)
     return (yield from _update_vma(vma, start, end, flags))
 
 
-def _dontneed_free(vma: VmArea, start: int, end: int, behavior: int) -> int:
+def _dontneed_free(vma: VmArea, start: int, end: int, behavior: int) -> Sleeping:
     """madvise_dontneed_free(): MADV_FREE is for anonymous memory only; its pages stay until reclaim comes."""
     mm = vma.vm_mm
     if vma.vm_flags & VM_PFNMAP:
         return -_EINVAL
     if behavior != Madv.FREE:
-        mm.zap_page_range(start, end - start)
+        yield from mm.zap_steps(start, end - start)
         return 0
     if vma.vm_ops is not None or vma.vm_file is not None:
         return -_EINVAL
     if mm.tree.entries(start, end - start):
-        mm.flush(start, end)  # entries become clean and old
+        yield from mm.tlb.tlb_finish_mmu(mm, start, end, freed_tables=False)  # entries become clean and old
     return 0
 
 

@@ -25,6 +25,7 @@ from kernel_model.mm.mm_types import (
 )
 from kernel_model.mm.pgtable import PMD_SIZE
 from kernel_model.mm.shmem import shmem_zero_setup
+from kernel_model.mm.tlb import MmuGather
 from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.mm.vma_change import cut_vma, vma_merge_new_range
 from kernel_model.sched.requests import Sleeping
@@ -262,19 +263,21 @@ def vms_gather_munmap_vmas(mm: MmStruct, start: int, end: int) -> Sleeping:
 
 def vms_complete_munmap_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
     """Free pages and structs of VMAs that are out of the tree."""
-    clear_ptes(mm, gathered)
+    yield from clear_ptes(mm, gathered)
     yield from remove_vmas(mm, gathered)
 
 
-def clear_ptes(mm: MmStruct, gathered: list[VmArea]) -> None:
-    """vms_clear_ptes(): unmap_vmas(), then free_pgtables() between the VMAs that are left."""
+def clear_ptes(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:
+    """vms_clear_ptes(): unmap_vmas(), free_pgtables() between the VMAs that are left, tlb_finish_mmu()."""
+    tlb = MmuGather(mm)
     for vma in gathered:
-        mm.zap_page_range(vma.vm_start, vma.vm_end - vma.vm_start)
+        tlb.unmap(vma.vm_start, vma.vm_end - vma.vm_start)
     if gathered:
-        free_pgtables(mm, gathered)
+        free_pgtables(tlb, mm, gathered)
+    yield from tlb.finish(mm.tlb)
 
 
-def free_pgtables(mm: MmStruct, gathered: list[VmArea]) -> None:
+def free_pgtables(tlb: MmuGather, mm: MmStruct, gathered: list[VmArea]) -> None:
     """Free the page tables of VMAs that are out of the tree; those that serve a neighbour too stay."""
     below, above = mm.vma_before(gathered[0].vm_start), mm.find_vma(gathered[-1].vm_end)
     floor, ceiling = below.vm_end if below else 0, above.vm_start if above else 0
@@ -286,7 +289,7 @@ def free_pgtables(mm: MmStruct, gathered: list[VmArea]) -> None:
             last = gathered[at]
         at += 1
         upto = gathered[at].vm_start if at < len(gathered) else ceiling
-        mm.free_pgd_range(first.vm_start, last.vm_end, floor, upto)
+        tlb.free_pgd_range(first.vm_start, last.vm_end, floor, upto)
 
 
 def remove_vmas(mm: MmStruct, gathered: list[VmArea]) -> Sleeping:

@@ -90,7 +90,7 @@ def _mprotect_fixup(mm: MmStruct, vma: VmArea, start: int, end: int, vm_flags: i
         return changed
     yield from mm.start_write(changed)
     mm.set_flags(changed, vm_flags)
-    change_protection(mm, changed, start, end)
+    yield from change_protection(mm, changed, start, end)
     return 0
 
 
@@ -99,7 +99,7 @@ def _dirty(vma: VmArea, address: int) -> bool:
     return vma.vm_pgoff + ((address - vma.vm_start) >> PAGE_SHIFT) in vma.vm_file.f_mapping.dirty
 
 
-def change_protection(mm: MmStruct, vma: VmArea, start: int, end: int) -> None:
+def change_protection(mm: MmStruct, vma: VmArea, start: int, end: int) -> Sleeping:
     """Give the entries of [start, end) what `vma` allows now. A private page keeps or gets write permission only
     where nobody else has it, a page of a file that wants to know of writes only where it is dirty already
     (can_change_pte_writable()); translations go where something was taken away."""
@@ -124,4 +124,4 @@ def change_protection(mm: MmStruct, vma: VmArea, start: int, end: int) -> None:
         mm.tree.set_pte(address, pgtable.mk_special(new) if special else new)
         tightened |= bool(had & ~now)
     if tightened:
-        mm.flush(start, end)
+        yield from mm.tlb.tlb_finish_mmu(mm, start, end, freed_tables=False)

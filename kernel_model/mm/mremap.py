@@ -205,10 +205,10 @@ def _move_vma(vrm: VmaRemap, vma: VmArea) -> Sleeping:
     whole = (vma.vm_start, vma.vm_end) == (vrm.addr, end)
     new = yield from _copy_vma(vma, vrm.new_addr, vrm.new_len, _pgoff(vma, vrm.addr))
     merged_with_itself = new.vm_start <= vrm.addr < new.vm_end
-    move_page_tables(mm, vrm.addr, vrm.new_addr, vrm.old_len)
+    yield from move_page_tables(mm, vrm.addr, vrm.new_addr, vrm.old_len)
     refuse = getattr(new.vm_ops, "mremap", None)  # vm_ops->mremap
     if refuse is not None and (error := refuse(new)):
-        move_page_tables(mm, vrm.new_addr, vrm.addr, vrm.old_len)
+        yield from move_page_tables(mm, vrm.new_addr, vrm.addr, vrm.old_len)
         yield from munmap_steps(mm, vrm.new_addr, vrm.new_len)
         return error
     if not vrm.flags & MREMAP_DONTUNMAP:
@@ -240,7 +240,7 @@ def _copy_vma(vma: VmArea, addr: int, length: int, pgoff: int) -> Sleeping:
     return new
 
 
-def move_page_tables(mm: MmStruct, old: int, new: int, length: int) -> None:
+def move_page_tables(mm: MmStruct, old: int, new: int, length: int) -> Sleeping:
     """Entries of [old, old + length) go to [new, ...), which maps nothing; the old translations are flushed.
 
     2 MiB that begin alike on both sides go with their table (move_normal_pmd()) if none is at the new place.
@@ -257,4 +257,4 @@ def move_page_tables(mm: MmStruct, old: int, new: int, length: int) -> None:
                 moved = True
         old, new = old + extent, new + extent
     if moved:
-        mm.flush(end - length, end)
+        yield from mm.tlb.flush_tlb_range(mm, end - length, end)

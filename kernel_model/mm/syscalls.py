@@ -66,10 +66,10 @@ class MmSyscalls:
         return number
 
     @kcall
-    def vms_clear_ptes(self, vms: int) -> None:
+    def vms_clear_ptes(self, vms: int) -> Sleeping:
         """void vms_clear_ptes(long vms): unmaps and frees their pages."""
         mm, gathered = self._gathered[vms]
-        clear_ptes(mm, gathered)
+        yield from clear_ptes(mm, gathered)
 
     @kcall
     def remove_vmas(self, vms: int) -> Sleeping:

@@ -18,6 +18,7 @@ from kernel_model.mm.init_mm import InitMm
 from kernel_model.mm.mm_types import VM_GROWSDOWN, VM_SHARED, VM_WRITE, VmOperations, vm_get_page_prot
 from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.pgtable import PageTableTree
+from kernel_model.mm.tlb import AT_ONCE, MmuGather, TlbFlusher
 from kernel_model.mm.vma_tree import VmaTree
 from kernel_model.sched.requests import Sleeping
 
@@ -90,7 +91,8 @@ class MmStruct:
     """struct mm_struct: one user address space with its own root table.
 
     Where the root is shared with the kernel (x86-64) its upper half is a copy of swapper_pg_dir's. `flush(start, end)`
-    is called after user entries were cleared or made stricter. `addr` is the guest's copy.
+    makes every CPU forget at once; `tlb` is who flushes after user entries were cleared or made stricter. `addr` is the
+    guest's copy.
     """
 
     def __init__(self, init_mm: InitMm, objects: GuestObjects, name: str = "user") -> None:
@@ -109,6 +111,7 @@ class MmStruct:
         self.max_map_count = DEFAULT_MAX_MAP_COUNT
         self.counters = FaultCounters()
         self.flush: FlushUser = lambda start, end: None
+        self.tlb: TlbFlusher = AT_ONCE
         self.tlb_gen = 1  # context.tlb_gen: counts flushes
         self._vmas = VmaTree()
         self.start_write: VmaHook = unlocked  # vma_start_write()
@@ -250,14 +253,14 @@ class MmStruct:
 
     def run(self, steps: Sleeping) -> Any:
         """The result of an operation on an address space that no task runs in: no locks, and it may not sleep."""
-        hooks = self.start_write, self.detach, self.free_vma
-        self.start_write, self.detach, self.free_vma = unlocked, unlocked, self._free_at_once
+        hooks = self.start_write, self.detach, self.free_vma, self.tlb
+        self.start_write, self.detach, self.free_vma, self.tlb = unlocked, unlocked, self._free_at_once, AT_ONCE
         try:
             request = next(steps)
         except StopIteration as stop:
             return stop.value
         finally:
-            self.start_write, self.detach, self.free_vma = hooks
+            self.start_write, self.detach, self.free_vma, self.tlb = hooks
         raise RuntimeError(f"{self.name}: {request!r} where nothing can sleep")
 
     # -- pages -------------------------------------------------------------------------------------------------------
@@ -273,24 +276,17 @@ class MmStruct:
         """PageAnonExclusive(): no other process, and no file, has this page of a private mapping."""
         return not vma.vm_flags & VM_SHARED and self.pages.page_count(pfn) == 1
 
-    def zap_page_range(self, start: int, size: int) -> int:
+    def zap_steps(self, start: int, size: int) -> Sleeping:
         """zap_page_range_single(): unmap the user pages of the range, drop their references; how many there were."""
-        cleared = self.tree.unmap_range(start, size)
-        if cleared:
-            self.flush(start, start + size)
-        for _, entry in cleared:
-            pfn = self.frame(entry)
-            if pfn is not None:
-                self.pages.add_mapcount(pfn, -1)
-                self.pages.put_page(pfn)
-        return len(cleared)
+        gather = MmuGather(self)
+        count = gather.unmap(start, size)
+        yield from gather.finish(self.tlb)
+        return count
 
-    def free_pgd_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
-        """Free the tables of [start, end), where nothing is mapped any more, within [floor, ceiling) (0: no end)."""
-        tables = self.tree.free_range(start, end, floor, ceiling)
-        if tables:
-            self.flush(start, end)  # what walked them may be cached
-            self.tree.put_tables(tables)
+    def zap_page_range(self, start: int, size: int) -> int:
+        """zap_steps() at once: no CPU is waited for."""
+        count: int = self.run(self.zap_steps(start, size))
+        return count
 
     def exit_mmap(self) -> None:
         """exit_mmap() and __mmdrop(): unmap everything, free all tables and the struct. The mm is dead afterwards."""

@@ -62,7 +62,7 @@ def test_munmap_frees_pages_under_the_read_lock(kernel, monkeypatch):
     def clear_ptes(mm, gathered):
         seq = kernel.types.view("mm_struct", mm.addr).mm_lock_seq
         seen.append((seq & 1, any(mm.find_vma_intersection(v.vm_start, v.vm_end) for v in gathered)))
-        real(mm, gathered)
+        yield from real(mm, gathered)
 
     monkeypatch.setattr(syscalls, "clear_ptes", clear_ptes)
     run(kernel)

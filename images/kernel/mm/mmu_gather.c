@@ -16,7 +16,12 @@ __used __frame void tlb_finish_mmu(struct mm_struct *mm, unsigned long start, un
 	tlb_flush_mmu(mm, start, end, freed_tables);
 }
 
-/* The entry is cleared already. */
+__used __frame void flush_tlb_range(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	flush_tlb_mm_range(mm, start, end, PAGE_SHIFT, false);
+}
+
+/* The entry is another one already. */
 __used __frame void ptep_clear_flush(struct mm_struct *mm, unsigned long address)
 {
 	flush_tlb_mm_range(mm, address, address + PAGE_SIZE, PAGE_SHIFT, false);

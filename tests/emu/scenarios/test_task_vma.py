@@ -85,7 +85,7 @@ def test_random_schedules_find_the_deadlock_replay_exactly_and_leak_nothing(held
     assert pages.nr_free == free, "what was killed gave everything back"
     small = minimise(held, found["deadlock"])
     assert small.outcome == "deadlock" and order(small) <= order(found["deadlock"])
-    assert len(small.deviations) <= 2
+    assert len(small.deviations) <= 3
 
 
 @pytest.mark.long
