@@ -71,7 +71,7 @@ def test_each_call_holds_the_lock_that_linux_takes(kernel, locks):
     for behavior in (4, 8):  # DONTNEED, FREE: of one VMA
         mode, vma = advice["madvise_vma_behavior", behavior]
         assert vma
-        assert advice.get(("madvise_do_behavior", behavior), ("read", 0))[0] == "read", "where another thread had the VMA"
+        assert advice.get(("madvise_do_behavior", behavior), ("read", 0))[0] == "read", "another thread had the VMA"
     modes = {(name, mode) for name, _, mode, _ in locks}
     assert {mode for name, mode in modes if name == "brk_steps"} == {"write"}
     assert {mode for name, mode in modes if name == "mremap_steps"} == {"write"}

@@ -1,4 +1,4 @@
-"""TLB flushes that interrupt the other CPU (x86-64), are seen by it when it goes on (lazy), or are broadcast (arm64)."""
+"""TLB flushes: x86-64 interrupts the other CPU, or lets it flush when it goes on (lazy); arm64 broadcasts."""
 
 import pytest
 
