@@ -6,6 +6,8 @@ granules, 52-bit addresses, contiguous bits, memory tagging, permission overlays
 
 from __future__ import annotations
 
+from functools import cache
+
 from arch.interface import PAGE_SHIFT, Prot, ReadQword, Walk
 
 _VALID = 1 << 0
@@ -26,6 +28,37 @@ _TABLE_UXN = 1 << 60
 
 _PAGE_OFFSET = 0xFFFF_0000_0000_0000
 _PFN_MASK = 0x0000_FFFF_FFFF_F000
+
+
+
+@cache  # there are few, and every fault asks
+def _leaf_bits(prot: Prot, page: bool, linear: bool) -> int:
+    entry = _VALID | _AF | _SHARED
+    if page:
+        entry |= _TYPE_TABLE
+    if linear:
+        entry |= _ATTR_NORMAL_TAGGED
+    if prot & Prot.WRITE:
+        entry |= _WRITE | _DIRTY
+    else:
+        entry |= _RDONLY
+    if prot & Prot.USER:
+        return entry | _USER | _NG | _PXN | (0 if prot & Prot.EXEC else _UXN)
+    return entry | _DIRTY | _UXN | (0 if prot & Prot.EXEC else _PXN)
+
+
+@cache
+def _prot(bits: int) -> Prot:
+    if not bits & _VALID:
+        return Prot(0)
+    prot = Prot.READ
+    if not bits & _RDONLY:
+        prot |= Prot.WRITE
+    if bits & _USER:
+        prot |= Prot.USER
+    if not bits & (_UXN if bits & _USER else _PXN):
+        prot |= Prot.EXEC
+    return prot
 
 
 class Arm64PageTable:
@@ -118,20 +151,7 @@ class Arm64PageTable:
         Kernel: PAGE_KERNEL 0x00e8...0703 (0x707 in the linear map), read-only 0x00e0...0783. User: PXN always,
         UXN unless executable. A block has bit 1 clear.
         """
-        entry = pa | _VALID | _AF | _SHARED
-        if shift == PAGE_SHIFT:
-            entry |= _TYPE_TABLE
-        if linear:
-            entry |= _ATTR_NORMAL_TAGGED
-        if prot & Prot.WRITE:
-            entry |= _WRITE | _DIRTY
-        else:
-            entry |= _RDONLY
-        if prot & Prot.USER:
-            entry |= _USER | _NG | _PXN | (0 if prot & Prot.EXEC else _UXN)
-        else:
-            entry |= _DIRTY | _UXN | (0 if prot & Prot.EXEC else _PXN)
-        return entry
+        return pa | _leaf_bits(prot, shift == PAGE_SHIFT, linear)
 
     def mk_special(self, entry: int) -> int:
         """pte_mkspecial(): the page behind this leaf is not reference counted (zero page)."""
@@ -163,16 +183,7 @@ class Arm64PageTable:
 
     def prot(self, entry: int) -> Prot:
         """What a leaf entry allows by itself. EXEC: to EL0 for user pages, to EL1 for kernel pages."""
-        if not entry & _VALID:
-            return Prot(0)
-        prot = Prot.READ
-        if not entry & _RDONLY:
-            prot |= Prot.WRITE
-        if entry & _USER:
-            prot |= Prot.USER
-        if not entry & (_UXN if entry & _USER else _PXN):
-            prot |= Prot.EXEC
-        return prot
+        return _prot(entry & (_VALID | _RDONLY | _USER | _UXN | _PXN))
 
     def is_kernel_va(self, va: int) -> bool:
         """is_ttbr1_addr() (arch/arm64/include/asm/processor.h): PAGE_OFFSET and above."""

@@ -6,6 +6,8 @@ cache modes, protection keys, memory encryption, software dirty and userfaultfd 
 
 from __future__ import annotations
 
+from functools import cache
+
 from arch.interface import PAGE_SHIFT, Prot, ReadQword, Walk
 
 _PAGE_PRESENT = 1 << 0
@@ -23,6 +25,32 @@ _PAGE_TABLE = _KERNPG_TABLE | _PAGE_USER  # 0x67: what pud_populate() and friend
 _PFN_MASK = 0x000F_FFFF_FFFF_F000
 
 _TASK_SIZE_MAX = 0x0000_7FFF_FFFF_F000
+
+
+
+@cache  # there are few, and every fault asks
+def _leaf_bits(prot: Prot, page: bool) -> int:
+    entry = _PAGE_PRESENT | _PAGE_ACCESSED
+    if prot & Prot.WRITE:
+        entry |= _PAGE_RW | _PAGE_DIRTY
+    entry |= _PAGE_USER if prot & Prot.USER else _PAGE_GLOBAL
+    if not prot & Prot.EXEC:
+        entry |= _PAGE_NX
+    return entry if page else entry | _PAGE_PSE
+
+
+@cache
+def _prot(bits: int) -> Prot:
+    if not bits & _PAGE_PRESENT:
+        return Prot(0)
+    prot = Prot.READ
+    if bits & _PAGE_RW:
+        prot |= Prot.WRITE
+    if not bits & _PAGE_NX:
+        prot |= Prot.EXEC
+    if bits & _PAGE_USER:
+        prot |= Prot.USER
+    return prot
 
 
 class X86PageTable:
@@ -104,15 +132,7 @@ class X86PageTable:
         Kernel: PAGE_KERNEL 0x8000000000000163, read-only 0x8000000000000121 as set_memory_ro() leaves it. User:
         dirty as well as accessed when writable.
         """
-        entry = pa | _PAGE_PRESENT | _PAGE_ACCESSED
-        if prot & Prot.WRITE:
-            entry |= _PAGE_RW | _PAGE_DIRTY
-        entry |= _PAGE_USER if prot & Prot.USER else _PAGE_GLOBAL
-        if not prot & Prot.EXEC:
-            entry |= _PAGE_NX
-        if shift != PAGE_SHIFT:
-            entry |= _PAGE_PSE
-        return entry
+        return pa | _leaf_bits(prot, shift == PAGE_SHIFT)
 
     def mk_special(self, entry: int) -> int:
         """pte_mkspecial(): the page behind this leaf is not reference counted (zero page)."""
@@ -145,16 +165,7 @@ class X86PageTable:
 
     def prot(self, entry: int) -> Prot:
         """What a leaf entry allows by itself."""
-        if not entry & _PAGE_PRESENT:
-            return Prot(0)
-        prot = Prot.READ
-        if entry & _PAGE_RW:
-            prot |= Prot.WRITE
-        if not entry & _PAGE_NX:
-            prot |= Prot.EXEC
-        if entry & _PAGE_USER:
-            prot |= Prot.USER
-        return prot
+        return _prot(entry & (_PAGE_PRESENT | _PAGE_RW | _PAGE_NX | _PAGE_USER))
 
     def is_kernel_va(self, va: int) -> bool:
         """fault_in_kernel_space() (arch/x86/mm/fault.c), without the vsyscall page."""

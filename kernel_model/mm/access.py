@@ -27,7 +27,7 @@ class KernelSpace:
     Direct map and kernel image are linear (__phys_addr(), __kimg_to_phys()), everything else is a walk of init_mm.
     """
 
-    __slots__ = ("_base", "_end", "_image", "_memory", "_read_pa", "_root", "_start", "_walk")
+    __slots__ = ("_base", "_end", "_image", "_memory", "_ram", "_read_pa", "_root", "_start", "_walk")
 
     def __init__(self, init_mm: InitMm) -> None:
         self._walk = init_mm.pgtable.translate
@@ -38,6 +38,7 @@ class KernelSpace:
         self._start = init_mm.phys_to_virt(init_mm.memory.base)
         self._end = self._start + init_mm.memory.size
         self._base = init_mm.memory.base
+        self._ram = init_mm.memory.view(self._base, init_mm.memory.size)
 
     def translate(self, va: int, what: str = "access") -> int:
         """Physical address of `va`. GuestAddressError where nothing is mapped."""
@@ -61,16 +62,18 @@ class KernelSpace:
 
     def read(self, va: int, length: int) -> bytes:
         """`length` bytes at `va`."""
-        if self._start <= va and va + length <= self._end:
-            return self._memory.read(va - self._start + self._base, length)
+        offset = va - self._start
+        if offset >= 0 and va + length <= self._end and length >= 0:
+            return bytes(self._ram[offset : offset + length])
         if va % PAGE_SIZE + length <= PAGE_SIZE and length:
             return self._memory.read(self.translate(va, "read"), length)
         return b"".join(self._memory.read(pa, n) for _, pa, n in self._spans(va, length, "read"))
 
     def write(self, va: int, data: bytes | bytearray | memoryview) -> None:
         """Store `data` at `va`; nothing is stored where part of the range is not mapped."""
-        if self._start <= va and va + len(data) <= self._end:
-            self._memory.write(va - self._start + self._base, data)
+        offset, length = va - self._start, len(data)
+        if offset >= 0 and va + length <= self._end:
+            self._ram[offset : offset + length] = data
             return
         for done, pa, n in list(self._spans(va, len(data), "write")):
             self._memory.write(pa, data[done : done + n])

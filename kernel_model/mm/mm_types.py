@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from arch.interface import Prot
@@ -130,6 +131,11 @@ class VmOperations(Protocol):
 
 def vm_get_page_prot(vm_flags: int) -> Prot:
     """Permissions of a fresh entry (mm/mmap.c protection_map): private writable mappings begin read-only, for COW."""
+    return _protection_map(vm_flags & (VM_ACCESS_FLAGS | VM_SHARED))
+
+
+@cache
+def _protection_map(vm_flags: int) -> Prot:
     prot = Prot.USER
     if vm_flags & VM_ACCESS_FLAGS:
         prot |= Prot.READ

@@ -107,9 +107,13 @@ class Types:
             raise TypeLookupError(f"struct {struct.name or '(anonymous)'} has no field {name}{hint}")
         return member
 
+    def fields(self, struct: BtfType) -> dict[str, _Field]:
+        """Accessors of the fields that were used so far."""
+        return self._fields.setdefault(struct.id, {})
+
     def field(self, struct: BtfType, name: str) -> _Field:
         """Accessors of one field, made on first use."""
-        fields = self._fields.setdefault(struct.id, {})
+        fields = self.fields(struct)
         found = fields.get(name)
         if found is None:
             found = fields[name] = self._make(self._member(struct, name))
@@ -177,23 +181,26 @@ def _scalar(kind: BtfType, size: int) -> tuple[_Get, _Set]:
 class View:
     """One struct at one address. Fields are attributes; `address` is where it lies."""
 
-    __slots__ = ("_struct", "_types", "address")
+    __slots__ = ("_fields", "_struct", "_types", "address")
 
+    _fields: dict[str, _Field]
     _struct: BtfType
     _types: Types
     address: int
 
     def __init__(self, types: Types, struct: BtfType, address: int) -> None:
-        object.__setattr__(self, "_types", types)
-        object.__setattr__(self, "_struct", struct)
-        object.__setattr__(self, "address", address)
+        put = object.__setattr__
+        put(self, "_types", types)
+        put(self, "_struct", struct)
+        put(self, "_fields", types.fields(struct))
+        put(self, "address", address)
 
     def __getattr__(self, name: str) -> Any:
-        found = self._types.field(self._struct, name)
+        found = self._fields.get(name) or self._types.field(self._struct, name)
         return found.get(self._types.memory, self.address + found.offset)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        found = self._types.field(self._struct, name)
+        found = self._fields.get(name) or self._types.field(self._struct, name)
         if found.set is None:
             raise TypeLookupError(f"struct {self._struct.name}: {name} is a struct, set its fields")
         found.set(self._types.memory, self.address + found.offset, value)
