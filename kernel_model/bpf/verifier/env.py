@@ -21,6 +21,7 @@ from kernel_model.bpf.verifier.liveness import StackLiveness
 from kernel_model.bpf.verifier.log import Log
 from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.bpf.verifier.result import InsnAux, KfuncCall, Subprog, VerifierMap
+from kernel_model.bpf.verifier.scc import SccVisit
 from kernel_model.bpf.verifier.state import Frame, Jump, State
 from kernel_model.profiles import Profile
 from kernel_model.types import BtfType
@@ -39,14 +40,6 @@ class Pending:
     insn_idx: int
     prev_insn_idx: int
     log_pos: int
-
-
-@dataclass(slots=True)
-class SccVisit:
-    """One stay in a loop, by call chain: who entered it, and the paths that came back to an older state."""
-
-    entry_state: State | None
-    backedges: list[State]
 
 
 class Env:

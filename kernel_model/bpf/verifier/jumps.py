@@ -15,6 +15,7 @@ from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.bounds import s32, s64
 from kernel_model.bpf.verifier.regs import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX, U64_MAX, Reg
 from kernel_model.bpf.verifier.state import INSN_F_DST_REG_STACK, INSN_F_SRC_REG_STACK, State
+from kernel_model.bpf.verifier.states_equal import widen_imprecise_scalars
 from kernel_model.bpf.verifier.tnum import Tnum
 
 if TYPE_CHECKING:
@@ -396,7 +397,7 @@ def _may_goto(env: Env, insn: Insn) -> None:
     queued = env.push_stack(idx + 1, idx)
     queued.may_goto_depth += 1
     if prev is not None:
-        prune.widen_imprecise_scalars(env, prev, queued)
+        widen_imprecise_scalars(env, prev, queued)
     env.insn_idx += insn.off
 
 
