@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from emu import scenarios
-from emu.kernel import IMAGES, Kernel, RunResult, boot
+from emu.image_files import IMAGES
+from emu.kernel import Kernel, RunResult, boot
 from emu.report.tables import table
 from emu.scenarios.base import ScenarioResult
 from kernel_model import profiles

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from emu.explore.oracles import STRATEGIES, Replay, Stage, Steer
 from emu.explore.token import Token, looks_like_token, parse
-from emu.kernel import IMAGES, Kernel, boot
+from emu.image_files import IMAGES
+from emu.kernel import Kernel, boot
 from kernel_model.errors import KemuError
 from kernel_model.locking.waitfor import Edge, WaitFor
 from kernel_model.profiles import Profile
