@@ -10,7 +10,7 @@ from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.object import load_object
 
 
-def ld_imm64(dst: int, value: int) -> list[Insn]:
+def mov64(dst: int, value: int) -> list[Insn]:
     """BPF_LD_IMM64(): the pair of slots that loads 64 bits."""
     return [Insn(bpf.LD_IMM64, dst, 0, 0, bpf.s32(value)), Insn(0, imm=bpf.s32(value >> 32))]
 

@@ -26,7 +26,7 @@ PT_REGS = {
 }  # fmt: skip
 CALLEE_SAVED = ((bpf.R6, RBX), (bpf.R7, R13), (bpf.R8, R14), (bpf.R9, R15))
 
-# exception-table words since Sep 2025 (facts G.4)
+# exception-table words since Sep 2025: ex_handler_bpf() of arch/x86/net/bpf_jit_comp.c
 EX_TYPE_BPF = 7
 FIXUP_DONT_CLEAR = 1
 FIXUP_ARENA_ACCESS = 1 << 31
