@@ -4,8 +4,8 @@
     x86  rax rdi rsi rdx rcx r8  rbx r13 r14 r15 rbp r10     r12: arena (kern_vm_start)
 
 Frame: nop5, nop3, push rbp, rbp = rsp, stack, callee-saved registers that are used, `leave; ret`. Sizes of jumps
-depend on distances and these on sizes, so passes repeat until nothing moves. Leaves out: tail calls, trampolines,
-private stacks, exception callbacks, indirect-branch tracking, return thunks, BMI2 shifts.
+depend on distances and these on sizes, so passes repeat until nothing moves. Trampolines are in bpf_trampoline.py.
+Leaves out: tail calls, private stacks, exception callbacks, indirect-branch tracking, return thunks, BMI2 shifts.
 """
 
 from __future__ import annotations

@@ -76,10 +76,10 @@ def _stopped_offset() -> int:
     """Where struct uc_struct keeps the flag that a run was stopped.
 
     A nested uc_emu_start() that was stopped leaves it set, and then uc_emu_stop() does nothing: the outer run could
-    not be stopped any more. Found by watching the bytes of the struct across nested runs. A pointer that is NULL
-    between runs may have a byte that looks like the flag, but the flag's neighbours are flags, too. Bytes that were
-    never written may look like anything; so several engines are asked, all alive at once, for the next one would else
-    get the memory of the last one, with the same chance bytes in it.
+    not be stopped any more. Found by watching the bytes of the struct across nested runs. A pointer that is NULL at
+    times may have a byte that looks like the flag, but the flag's neighbours are flags, too. Bytes that were never
+    written may look like anything; so several engines are asked, all alive at once, for the next one would else get
+    the memory of the last one, with the same chance bytes in it.
     """
     engines = [_watched_engine()]
     found = _flag_candidates(engines[0])
