@@ -232,7 +232,7 @@ def _dump(args: argparse.Namespace) -> int:
     obj = _open(args, kernel)
     spec = obj.prog(args.prog)
     prog = kernel.load_prog(spec, obj, kernel.create_maps(obj))
-    lines = dump.xlated(prog, kernel) if args.form == "xlated" else dump.jited(prog, kernel)
+    lines = dump.xlated(prog) if args.form == "xlated" else dump.jited(prog, kernel)
     print("\n".join(lines))
     return 0
 

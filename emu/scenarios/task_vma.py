@@ -99,7 +99,7 @@ class Experiment:
         finally:
             sched.oracle = RunUntilBlock()
             processes.kill(task)
-        outcome, reason = self._outcome(moved, cycle, counts, int.from_bytes(result, "little", signed=True))
+        outcome, reason = self._outcome(moved, counts, int.from_bytes(result, "little", signed=True))
         token = Token(NAME, kernel.arch.name, kernel.profile.name, len(history.decisions), tuple(history.deviations()))
         return ScheduleRun(outcome, reason, token, counts[0], counts[1], int.from_bytes(touched, "little"),
                            tuple(sentence(edge) for edge in cycle))
@@ -118,7 +118,7 @@ class Experiment:
         return seen, copied, errors
 
     @staticmethod
-    def _outcome(moved: bool, cycle: list[Edge], counts: tuple[int, int, int], result: int) -> tuple[str, str]:
+    def _outcome(moved: bool, counts: tuple[int, int, int], result: int) -> tuple[str, str]:
         seen, copied, errors = counts
         if not moved:
             return "deadlock", "mmap_lock is read twice with a writer queued in between"

@@ -139,7 +139,7 @@ class _Loader:
                 if section.kind not in (elf.SHT_PROGBITS, elf.SHT_NOBITS):
                     continue
                 self.map_by_section[section.index] = len(self.maps)
-                self.maps.append(maps.data_map(self.elf, self.btf, section, self.object_name))
+                self.maps.append(maps.data_map(self.btf, section, self.object_name))
             elif section.name == ".addr_space.1" and section.kind == elf.SHT_PROGBITS and section.data:
                 self._arena_globals(section)
 

@@ -29,7 +29,6 @@ from kernel_model.types import BtfType
 COMPLEXITY_LIMIT_INSNS = 1_000_000
 COMPLEXITY_LIMIT_JMP_SEQ = 8192
 MAX_VAR_OFF = 1 << 29
-MAX_VAR_SIZ = 1 << 29
 
 
 @dataclass(slots=True)
@@ -188,9 +187,6 @@ class Env:
     def new_id(self) -> int:
         self.id_gen += 1
         return self.id_gen
-
-    def scratch_reg(self, regno: int) -> None:
-        self.scratched_regs |= 1 << regno
 
     def scratch_slot(self, spi: int) -> None:
         self.scratched_slots |= 1 << spi

@@ -299,7 +299,7 @@ def _sync_linked(state: State, known: Reg, linked: list[tuple[int, int, bool]]) 
 # --- pointers and null ----------------------------------------------------------------------------------------------
 
 
-def _mark_ptr_or_null(env: Env, reg: Reg, ident: int, is_null: bool) -> None:
+def _mark_ptr_or_null(reg: Reg, ident: int, is_null: bool) -> None:
     if not reg.maybe_null or reg.id != ident:
         return
     if is_null:
@@ -314,7 +314,7 @@ def mark_not_null(reg: Reg) -> None:
     reg.type &= ~R.PTR_MAYBE_NULL
 
 
-def mark_ptr_or_null_regs(env: Env, state: State, regno: int, is_null: bool) -> None:
+def mark_ptr_or_null_regs(state: State, regno: int, is_null: bool) -> None:
     """mark_ptr_or_null_regs(): all copies of a nullable pointer are null, or none is."""
     reg = state.frame.regs[regno]
     ident, ref = reg.id, reg.ref_obj_id
@@ -322,7 +322,7 @@ def mark_ptr_or_null_regs(env: Env, state: State, regno: int, is_null: bool) -> 
         for held in [r for r in state.refs if r.id == ident]:
             refs.drop(state, held)
     for other in state.all_regs():
-        _mark_ptr_or_null(env, other, ident, is_null)
+        _mark_ptr_or_null(other, ident, is_null)
 
 
 def _find_good_pkt(state: State, dst: Reg, kind: int, range_right_open: bool) -> None:
@@ -479,8 +479,8 @@ def _compare_pointers(env: Env, insn: Insn, dst: Reg, src: Reg, other: State, op
             if equal is not None:
                 mark_not_null(equal.frame.regs[insn.src if src.maybe_null else insn.dst])
     if not is32 and not insn.is_reg and insn.imm == 0 and op in (isa.BPF_JEQ, isa.BPF_JNE) and dst.maybe_null:
-        mark_ptr_or_null_regs(env, this, insn.dst, op == isa.BPF_JNE)
-        mark_ptr_or_null_regs(env, other, insn.dst, op == isa.BPF_JEQ)
+        mark_ptr_or_null_regs(this, insn.dst, op == isa.BPF_JNE)
+        mark_ptr_or_null_regs(other, insn.dst, op == isa.BPF_JEQ)
     else:
         _match_pkt(insn, dst, this.frame.regs[insn.src], this, other)
 
