@@ -20,7 +20,6 @@ ReadQword = Callable[[int], int]  # guest physical address (8-byte aligned) -> u
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
-PAGE_MASK = ~(PAGE_SIZE - 1) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from kernel_model.mm.vmalloc import THREAD_SIZE
 from kernel_model.oops.arm64 import Arm64Oops
 
 if TYPE_CHECKING:
-    from emu.kernel import Kernel
+    from emu.start_kernel import KernelParts
     from kernel_model.sched.task import Task
 
 HARDWARE = "linux,dummy-virt (DT)"
@@ -24,7 +24,7 @@ OVERFLOW_STACK_SIZE = 4096
 class ArchBoot:
     """CPU set-up and task switches of one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelParts) -> None:
         self._kernel = kernel
         self._percpu: list[int] = []
         self._irq_stacks: list[int] = []

@@ -15,7 +15,7 @@ from kernel_model.mm.vmalloc import THREAD_SIZE
 from kernel_model.oops.x86_64 import X86Oops
 
 if TYPE_CHECKING:
-    from emu.kernel import Kernel
+    from emu.start_kernel import KernelParts
     from kernel_model.sched.task import Task
 
 HARDWARE = "QEMU Standard PC (i440FX + PIIX, 1996), BIOS 1.16.2-debian-1.16.2-1 04/01/2014"
@@ -25,7 +25,7 @@ _IST_SIZE = 8192
 class ArchBoot:
     """CPU set-up and task switches of one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelParts) -> None:
         self._kernel = kernel
         self._tss: list[int] = []
         self.ist_stacks: list[tuple[int, int]] = []

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from emu import scenarios
-from emu.kernel import IMAGES, Kernel, RunResult, boot
+from emu.image_files import IMAGES
+from emu.kernel import Kernel, RunResult, boot
 from emu.report.tables import table
 from emu.scenarios.base import ScenarioResult
 from kernel_model import profiles
@@ -231,7 +232,7 @@ def _dump(args: argparse.Namespace) -> int:
     obj = _open(args, kernel)
     spec = obj.prog(args.prog)
     prog = kernel.load_prog(spec, obj, kernel.create_maps(obj))
-    lines = dump.xlated(prog, kernel) if args.form == "xlated" else dump.jited(prog, kernel)
+    lines = dump.xlated(prog) if args.form == "xlated" else dump.jited(prog, kernel)
     print("\n".join(lines))
     return 0
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emu.kernel import Kernel
+    from emu.start_kernel import KernelParts
     from kernel_model.sched.task import Task
 
 
-def copy_thread(kernel: Kernel, child: Task, regs: int, newsp: int, result: str, sp: str, first_text: str) -> None:
+def copy_thread(kernel: KernelParts, child: Task, regs: int, newsp: int, result: str, sp: str, first_text: str) -> None:
     """Put a copy of the struct pt_regs at `regs` on top of the child's stack, and let the child begin at `first_text`.
 
     `result` and `sp` name the members that hold a system call's result and the user stack pointer.

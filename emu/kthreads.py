@@ -12,7 +12,7 @@ from kernel_model.kcall import kcall
 from kernel_model.sched.task import Task
 
 if TYPE_CHECKING:
-    from emu.kernel import Kernel
+    from emu.start_kernel import KernelParts
 
 NS = 1_000_000_000
 _KHUNGTASKD_PID = 23  # of the reference kernels; nothing else here begins that early
@@ -21,7 +21,7 @@ _KHUNGTASKD_PID = 23  # of the reference kernels; nothing else here begins that 
 class Kthreads:
     """Kernel threads of one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelParts) -> None:
         self._kernel = kernel
         self._started: list[Task] = []
         self._khungtaskd: Task | None = None

@@ -12,15 +12,12 @@ VECTOR_SYNC, VECTOR_IRQ = 0x00, 0x80
 IPI_CALL_FUNC = 1  # the SGI of arch/arm64/kernel/smp.c
 VIRTUAL_TIMER_PPI = 27  # interrupt number that Arm's base system architecture gives it
 
-ESR_EC_SHIFT = 26
 EC_UNKNOWN, EC_SVC64, EC_IABT_LOW, EC_IABT_CUR, EC_PC_ALIGN = 0x00, 0x15, 0x20, 0x21, 0x22
 EC_DABT_LOW, EC_DABT_CUR, EC_SP_ALIGN, EC_BRK64 = 0x24, 0x25, 0x26, 0x3C
-ESR_IL = 1 << 25
 
 PSR_D, PSR_A, PSR_I, PSR_F = 1 << 9, 1 << 8, 1 << 7, 1 << 6
 PSR_DAIF = PSR_D | PSR_A | PSR_I | PSR_F
 PSR_PAN = 1 << 22
-PSR_SSBS = 1 << 12
 PSR_NZCV = 0xF << 28
 PSR_MODE_EL0T, PSR_MODE_EL1T, PSR_MODE_EL1H = 0x0, 0x4, 0x5
 

@@ -4,8 +4,8 @@
     x86  rax rdi rsi rdx rcx r8  rbx r13 r14 r15 rbp r10     r12: arena (kern_vm_start)
 
 Frame: nop5, nop3, push rbp, rbp = rsp, stack, callee-saved registers that are used, `leave; ret`. Sizes of jumps
-depend on distances and these on sizes, so passes repeat until nothing moves. Leaves out: tail calls, trampolines,
-private stacks, exception callbacks, indirect-branch tracking, return thunks, BMI2 shifts.
+depend on distances and these on sizes, so passes repeat until nothing moves. Trampolines are in bpf_trampoline.py.
+Leaves out: tail calls, private stacks, exception callbacks, indirect-branch tracking, return thunks, BMI2 shifts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PT_REGS = {
 }  # fmt: skip
 CALLEE_SAVED = ((bpf.R6, RBX), (bpf.R7, R13), (bpf.R8, R14), (bpf.R9, R15))
 
-# exception-table words since Sep 2025 (facts G.4)
+# exception-table words since Sep 2025: ex_handler_bpf() of arch/x86/net/bpf_jit_comp.c
 EX_TYPE_BPF = 7
 FIXUP_DONT_CLEAR = 1
 FIXUP_ARENA_ACCESS = 1 << 31

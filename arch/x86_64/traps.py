@@ -66,14 +66,6 @@ def gate(handler: int, dpl: int = 0, ist: int = 0) -> bytes:
     return struct.pack("<QQ", low, handler >> 32)
 
 
-def read_gate(data: bytes) -> tuple[int, int] | None:
-    """(handler, IST number) of a gate, None where it is not present."""
-    low, high = struct.unpack("<QQ", data)
-    if not low >> 47 & 1:
-        return None
-    return low & 0xFFFF | low >> 48 << 16 | (high & 0xFFFFFFFF) << 32, low >> 32 & 7
-
-
 def frame(vector: int, error: int | None, rip: int, cs: int, rflags: int, rsp: int, ss: int) -> bytes:
     """What the CPU pushes, lowest address first; an error code where the vector has one."""
     words = [rip, cs, rflags, rsp, ss]

@@ -1,7 +1,8 @@
 """An arm64 vCPU: EL1 and EL0 with the MMU on, and exceptions taken to EL1 as the hardware does.
 
 Mirrors the Arm ARM's AArch64.TakeException(): ESR_EL1, FAR_EL1, SPSR_EL1, ELR_EL1, PSTATE with PAN set (SCTLR.SPAN is
-0), the stack pointer of EL1, the vector. Leaves out EL2, EL3, interrupts, SErrors, debug exceptions other than BRK.
+0), the stack pointer of EL1, the vector. Interrupts come from gic.py. Leaves out EL2, EL3, SErrors, FIQs, debug
+exceptions other than BRK.
 
 Unicorn's reset state has EL1 as AArch32; `reset` fixes that. The fields of QEMU's CPUARMState are found by sentinels.
 """

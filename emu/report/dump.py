@@ -26,7 +26,7 @@ def jited(prog: Prog, kernel: Kernel) -> list[str]:
     return out
 
 
-def xlated(prog: Prog, kernel: Kernel) -> list[str]:
+def xlated(prog: Prog) -> list[str]:
     """Instructions as the engines run them."""
     from kernel_model.bpf.disasm import insn_text
 

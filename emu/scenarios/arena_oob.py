@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 
-from emu.kernel import IMAGES, Kernel, LoadedObject, RunResult, boot
+from emu.image_files import IMAGES
+from emu.kernel import Kernel, LoadedObject, RunResult, boot
 from emu.scenarios.base import Outcome, Row, ScenarioResult
 from kernel_model.bpf.arena import ArenaMap
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from emu.explore.oracles import STRATEGIES, Replay, Stage, Steer
 from emu.explore.token import Token, looks_like_token, parse
-from emu.kernel import IMAGES, Kernel, boot
+from emu.image_files import IMAGES
+from emu.kernel import Kernel, boot
 from kernel_model.errors import KemuError
 from kernel_model.locking.waitfor import Edge, WaitFor
 from kernel_model.profiles import Profile
@@ -98,7 +99,7 @@ class Experiment:
         finally:
             sched.oracle = RunUntilBlock()
             processes.kill(task)
-        outcome, reason = self._outcome(moved, cycle, counts, int.from_bytes(result, "little", signed=True))
+        outcome, reason = self._outcome(moved, counts, int.from_bytes(result, "little", signed=True))
         token = Token(NAME, kernel.arch.name, kernel.profile.name, len(history.decisions), tuple(history.deviations()))
         return ScheduleRun(outcome, reason, token, counts[0], counts[1], int.from_bytes(touched, "little"),
                            tuple(sentence(edge) for edge in cycle))
@@ -117,7 +118,7 @@ class Experiment:
         return seen, copied, errors
 
     @staticmethod
-    def _outcome(moved: bool, cycle: list[Edge], counts: tuple[int, int, int], result: int) -> tuple[str, str]:
+    def _outcome(moved: bool, counts: tuple[int, int, int], result: int) -> tuple[str, str]:
         seen, copied, errors = counts
         if not moved:
             return "deadlock", "mmap_lock is read twice with a writer queued in between"

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from kernel_model.bpf.arena import ArenaMap
 from kernel_model.bpf.maps.array import ArrayMap, array_map_alloc_check, elem_size, index_mask
 from kernel_model.bpf.maps.base import Map, Maps, unsupported
 from kernel_model.bpf.maps.hash import HashMap, htab_map_alloc_check
@@ -20,6 +21,7 @@ from kernel_model.bpf.streams import BpfStreams, ProgStreams
 from kernel_model.errors import NotModelledError
 from kernel_model.kcall import kcall
 from kernel_model.mm.access import GuestAddressError
+from kernel_model.mm.page_alloc import OutOfMemoryError
 from kernel_model.sched.requests import Sleeping
 from kernel_model.vsprintf import Environment, bprintf_args, vsprintf
 
@@ -149,8 +151,6 @@ class Bpf:
     @kcall
     def bpf_map_alloc_pages(self, map: int, nid: int, nr_pages: int, pages: int) -> int:
         """int bpf_map_alloc_pages(): zeroed pages' struct page pointers into the array `pages`; 0 or -ENOMEM."""
-        from kernel_model.mm.page_alloc import OutOfMemoryError
-
         allocator, got = self._host.init_mm.pages, []
         try:
             for _ in range(nr_pages):
@@ -166,8 +166,6 @@ class Bpf:
     @kcall
     def arena_zap_pages(self, arena: int, uaddr: int, page_cnt: int) -> None:
         """zap_pages(): unmap the range from every process that maps the arena."""
-        from kernel_model.bpf.arena import ArenaMap
-
         found = self.maps.at(arena)
         assert isinstance(found, ArenaMap)
         found.zap_pages(uaddr, page_cnt)
@@ -176,8 +174,6 @@ class Bpf:
 
     def create_map(self, spec: MapSpec) -> Map:
         """map_create(). Raises KernelErrno where the kernel refuses, NotModelledError for other map types."""
-        from kernel_model.bpf.arena import ArenaMap
-
         host, map_id = self._host, self._next_map_id
         if spec.type == MapType.ARENA:
             new: Map = ArenaMap.create(spec, map_id, host, self.range_trees, host.profile)

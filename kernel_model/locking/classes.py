@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 USED_IN_HARDIRQ, ENABLED_HARDIRQ, USED_IN_SOFTIRQ, ENABLED_SOFTIRQ = 0, 2, 4, 6
 LOCK_USED, LOCK_USED_READ = 8, 9  # at all
 READ_MASK, DIR_MASK, STATE_MASK = 1, 2, ~3
-STATES = 2
 USAGE_NAMES = tuple(
     f"{'IN-' if not direction else ''}{state}{'-ON' if direction else ''}-{mode}"
     for state in ("HARDIRQ", "SOFTIRQ") for direction in (0, 1) for mode in "WR"

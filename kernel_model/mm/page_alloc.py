@@ -74,10 +74,6 @@ class PageAllocator:
         """Kernel virtual address of the struct page of `pfn`."""
         return self.vmemmap + self._index(pfn) * PAGE_STRUCT_SIZE
 
-    def pfn_valid(self, pfn: int) -> bool:
-        """True where `pfn` is RAM."""
-        return 0 <= pfn - self._first_pfn < len(self._state)
-
     def _index(self, pfn: int) -> int:
         index = pfn - self._first_pfn
         if not 0 <= index < len(self._state):
@@ -223,10 +219,6 @@ class PageAllocator:
     def owner(self, pfn: int) -> str | None:
         """Owner of the allocation that begins at `pfn`; None where none begins there."""
         return self._owners.get(self._index(pfn))
-
-    def is_free(self, pfn: int) -> bool:
-        """True where the frame can be allocated."""
-        return self._state[self._index(pfn)] == _FREE
 
     @property
     def nr_free(self) -> int:

@@ -111,11 +111,6 @@ class BtfType:
         return self.items  # type: ignore[return-value]
 
     @property
-    def int_bits(self) -> int:
-        """Bits of an INT."""
-        return self.extra & 0xFF
-
-    @property
     def int_signed(self) -> bool:
         """True for a signed INT."""
         return bool(self.extra >> 24 & 1)

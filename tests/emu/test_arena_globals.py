@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import emu
-from kernel_model.bpf.object import arena_data, load_object, loader
+from kernel_model.bpf.object import arena_data, load_object, opened
 from kernel_model.bpf.program import BPF_F_SEGV_ON_FAULT, MapSpec
 from kernel_model.errors import KernelErrno, ObjectFileError
 
@@ -44,8 +44,8 @@ def test_globals_are_there_before_the_program_runs(path, arch, profile, first, e
 
 
 def _with(monkeypatch, change):
-    original = loader.maps.defined_maps
-    monkeypatch.setattr(loader.maps, "defined_maps", lambda elf, btf: change(original(elf, btf)))
+    original = opened.maps.defined_maps
+    monkeypatch.setattr(opened.maps, "defined_maps", lambda elf, btf: change(original(elf, btf)))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from kernel_model.errors import KernelErrno, NotModelledError
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
 from kernel_model.mm.uaccess import UserSpace
 from kernel_model.sched.requests import Block, GuestCall
+from tests.bpf_programs import mov64
 
 EXIT = Insn(bpf.BPF_JMP | bpf.BPF_EXIT)
 CALL = bpf.BPF_JMP | bpf.BPF_CALL
@@ -35,10 +36,6 @@ def kernel(request):
 @pytest.fixture(params=["jit", "interp"])
 def engine(request):
     return request.param
-
-
-def mov(dst, value):
-    return [Insn(bpf.LD_IMM64, dst, 0, 0, bpf.s32(value)), Insn(0, imm=bpf.s32(value >> 32))]
 
 
 def ldx(dst, src, off):
@@ -72,7 +69,7 @@ def fentry(kernel):
 def recorder(kernel, *loads):
     """(buffer, body): each run appends the values that `loads` leave in R6."""
     buffer = kernel.slab.kzalloc(1024)
-    body = [*mov(7, buffer)]
+    body = [*mov64(7, buffer)]
     for part in loads:
         body += [*part, ldx(8, 7, 0), Insn(bpf.BPF_ALU64 | bpf.BPF_ADD | bpf.BPF_X, 8, 7), stx(8, 6, 8),
                  ldx(8, 7, 0), add(8, 8), stx(7, 8, 0)]
@@ -119,7 +116,7 @@ def test_programs_on_one_function_run_the_last_one_first(kernel, engine, nothing
     def digit(value):
         ten = Insn(bpf.BPF_ALU64 | bpf.BPF_MUL, 8, 0, 0, 10)
         return load(kernel, engine, fentry(kernel),
-                    [*mov(7, buffer), ldx(8, 7, 0), ten, add(8, value), stx(7, 8, 0), *DONE])
+                    [*mov64(7, buffer), ldx(8, 7, 0), ten, add(8, value), stx(7, 8, 0), *DONE])
 
     def runs():
         kernel.space.write_u64(buffer, 0)
@@ -142,7 +139,7 @@ def test_programs_on_one_function_run_the_last_one_first(kernel, engine, nothing
 
 
 def test_a_trace_shows_trampoline_and_traced_function(kernel, engine, nothing):
-    null = [*mov(1, 0xFF0), Insn(CALL, 0, bpf.BPF_PSEUDO_KFUNC_CALL, 0,
+    null = [*mov64(1, 0xFF0), Insn(CALL, 0, bpf.BPF_PSEUDO_KFUNC_CALL, 0,
                                  kfunc_ids(kernel.types.btf)["bpf_kfunc_read_kern"]), *DONE]
     function = SYS_BPF[kernel.arch.name]
     key = kernel.attachments.trampolines.get(kernel.types.btf.find(function).id).key
@@ -196,7 +193,8 @@ def test_a_program_that_is_under_way_is_left_out_and_counted(kernel, engine, not
 
 def test_a_sleepable_program_faults_in_what_it_copies(kernel, engine, nothing):
     where, out = 0x10000000, kernel.slab.kzalloc(16)
-    body = [*mov(1, out), *mov(2, 8), *mov(3, where), Insn(CALL, imm=COPY_FROM_USER), *mov(7, out), stx(7, 0, 8), *DONE]
+    body = [*mov64(1, out), *mov64(2, 8), *mov64(3, where), Insn(CALL, imm=COPY_FROM_USER), *mov64(7, out),
+            stx(7, 0, 8), *DONE]
     attr = struct.pack("<II", nothing.fd, 0).ljust(128, b"\0")
     with kernel.attach(load(kernel, engine, fentry(kernel), body)):
         for mapped, outcome in ((True, 0), (False, -14)):
@@ -282,7 +280,7 @@ def test_programs_on_a_tracepoint_run_in_the_order_of_attaching(kernel, engine, 
     def digit(value):
         ten = Insn(bpf.BPF_ALU64 | bpf.BPF_MUL, 8, 0, 0, 10)
         return load(kernel, engine, "raw_tp/sys_exit",
-                    [*mov(7, buffer), ldx(8, 7, 0), ten, add(8, value), stx(7, 8, 0), *DONE])
+                    [*mov64(7, buffer), ldx(8, 7, 0), ten, add(8, value), stx(7, 8, 0), *DONE])
 
     links = [kernel.attach(digit(value)) for value in (1, 2, 3)]
     for outcome in (123, 13, 1, 0):
@@ -368,7 +366,7 @@ def test_a_program_is_attached_once(kernel):
 
 def test_38_programs_fit(kernel, nothing):
     buffer = kernel.slab.kzalloc(64)
-    body = [*mov(7, buffer), ldx(8, 7, 0), add(8, 1), stx(7, 8, 0), *DONE]
+    body = [*mov64(7, buffer), ldx(8, 7, 0), add(8, 1), stx(7, 8, 0), *DONE]
     links = [kernel.attach(load(kernel, "jit", fentry(kernel), body)) for _ in range(38)]
     with pytest.raises(KernelErrno, match="prog 'tracer': failed to attach: -E2BIG"):
         kernel.attach(load(kernel, "jit", fentry(kernel), body))

@@ -1,14 +1,14 @@
-"""The run-time programs of the series KF_FORBID_FAULT v5 (facts, A.7), compiled, verified and attached."""
+"""The run-time programs of the series KF_FORBID_FAULT v5 (its iters_task_vma.c), compiled, verified and attached."""
 
 import struct
 
 import pytest
 
 import emu
-from emu.kernel import LoadedObject
 from kernel_model.bpf.kfunc_ids import absent_kfuncs
 from kernel_model.bpf.object import load_object
 from kernel_model.errors import ObjectFileError
+from tests.bpf_programs import load_one
 
 SERIES, PATH = "series:kf-forbid-fault-v5", "images/bpf/iters_task_vma.bpf.o"
 
@@ -16,14 +16,6 @@ SERIES, PATH = "series:kf-forbid-fault-v5", "images/bpf/iters_task_vma.bpf.o"
 @pytest.fixture(scope="module", params=["x86_64", "arm64"])
 def kernel(request):
     return emu.boot(arch=request.param, profile=SERIES)
-
-
-def load(kernel, engine, name):
-    """The object with its program `name`, which SEC("?...") leaves out otherwise."""
-    obj = load_object(PATH, kernel.types.btf, absent=absent_kfuncs(kernel.profile))
-    maps = kernel.create_maps(obj)
-    spec = next(p for p in obj.progs if p.name == name)
-    return LoadedObject(kernel, obj, maps, {name: kernel.load_prog(spec, obj, maps, engine)})
 
 
 def run(kernel, loaded, target=True, calls=1):
@@ -45,7 +37,7 @@ def count(loaded, name):
 
 @pytest.mark.parametrize("engine", ["jit", "interp"])
 def test_raw_tp_records_the_vmas_of_the_task(kernel, engine):
-    loaded = load(kernel, engine, "iter_task_vma_for_each")
+    loaded = load_one(kernel, PATH, "iter_task_vma_for_each", engine)
     vmas = run(kernel, loaded)
     assert count(loaded, "vmas_seen") == len(vmas) > 1
     found = loaded.read("ranges")
@@ -54,7 +46,7 @@ def test_raw_tp_records_the_vmas_of_the_task(kernel, engine):
 
 @pytest.mark.parametrize("engine", ["jit", "interp"])
 def test_fentry_copies_from_each_vma_after_a_release(kernel, engine):
-    loaded = load(kernel, engine, "iter_task_vma_release_and_copy")
+    loaded = load_one(kernel, PATH, "iter_task_vma_release_and_copy", engine)
     vmas = run(kernel, loaded)
     assert count(loaded, "release_vmas_seen") == len(vmas)
     run(kernel, loaded, calls=3)
@@ -63,20 +55,20 @@ def test_fentry_copies_from_each_vma_after_a_release(kernel, engine):
 
 @pytest.mark.parametrize("engine", ["jit", "interp"])
 def test_fentry_nests_two_iterators_over_one_mm(kernel, engine):
-    loaded = load(kernel, engine, "iter_task_vma_nested")
+    loaded = load_one(kernel, PATH, "iter_task_vma_nested", engine)
     vmas = run(kernel, loaded)
     assert count(loaded, "nested_vmas_seen") == len(vmas)
 
 
 @pytest.mark.parametrize("name", ["iter_task_vma_for_each", "iter_task_vma_nested"])
 def test_other_tasks_are_let_alone(kernel, name):
-    loaded = load(kernel, "jit", name)
+    loaded = load_one(kernel, PATH, name, "jit")
     run(kernel, loaded, target=False)
     assert count(loaded, "vmas_seen") == count(loaded, "nested_vmas_seen") == 0
 
 
 def test_nothing_runs_that_is_not_attached(kernel):
-    loaded = load(kernel, "jit", "iter_task_vma_nested")
+    loaded = load_one(kernel, PATH, "iter_task_vma_nested", "jit")
     started = kernel.exec("getpgid")
     loaded.write("target_pid", struct.pack("<i", started[0].pid))
     assert kernel.run_user("getpgid", started=started).exit_code == 0

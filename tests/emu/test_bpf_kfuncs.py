@@ -10,6 +10,7 @@ from arch.bpf_isa import Insn
 from kernel_model.bpf.fixups import Function, Slot
 from kernel_model.bpf.prog import Verdict, kfunc_ids
 from kernel_model.bpf.program import ProgSpec, ProgType
+from tests.bpf_programs import mov64
 
 EXIT = Insn(bpf.BPF_JMP | bpf.BPF_EXIT)
 CALL = bpf.BPF_JMP | bpf.BPF_CALL
@@ -19,10 +20,6 @@ EFAULT, EINVAL, ESRCH = 14, 22, 3
 @pytest.fixture(scope="module", params=["x86_64", "arm64"])
 def kernel(request):
     return emu.boot(arch=request.param)
-
-
-def mov(dst, value):
-    return [Insn(bpf.LD_IMM64, dst, 0, 0, bpf.s32(value)), Insn(0, imm=bpf.s32(value >> 32))]
 
 
 def run(kernel, *steps):
@@ -43,7 +40,7 @@ def run(kernel, *steps):
 def copy_str(kernel, room, source, flags=0):
     word = kernel.slab.kzalloc(64)
     kernel.space.write(word, b"\xee" * 64)
-    result = run(kernel, mov(1, word), mov(2, room), mov(3, source), mov(4, flags), "bpf_copy_from_user_str")
+    result = run(kernel, mov64(1, word), mov64(2, room), mov64(3, source), mov64(4, flags), "bpf_copy_from_user_str")
     return result, kernel.space.read(word, 16)
 
 
@@ -68,8 +65,8 @@ def test_a_string_that_is_not_there(kernel):
 def test_interrupts_are_off_in_between(kernel):
     """The flags that a nested save finds differ from those that the first one found."""
     first, second = kernel.slab.kzalloc(8), kernel.slab.kzalloc(8)
-    run(kernel, mov(1, first), "bpf_local_irq_save", mov(1, second), "bpf_local_irq_save", mov(1, second),
-        "bpf_local_irq_restore", mov(1, first), "bpf_local_irq_restore", mov(0, 0))
+    run(kernel, mov64(1, first), "bpf_local_irq_save", mov64(1, second), "bpf_local_irq_save", mov64(1, second),
+        "bpf_local_irq_restore", mov64(1, first), "bpf_local_irq_restore", mov64(0, 0))
     flag = 0x200 if kernel.arch.name == "x86_64" else 0x80  # EFLAGS.IF is set where DAIF.I is clear
     was, then = (kernel.space.read_u64(word) & flag for word in (first, second))
     assert was != then and (was == flag) == (kernel.arch.name == "x86_64")

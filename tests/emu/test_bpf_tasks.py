@@ -5,11 +5,9 @@ import struct
 import pytest
 
 import emu
-from emu.kernel import LoadedObject
-from kernel_model.bpf.kfunc_ids import absent_kfuncs
-from kernel_model.bpf.object import load_object
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
 from kernel_model.mm.uaccess import UserSpace
+from tests.bpf_programs import load_one
 
 PATH, PAGE, WHERE = "images/bpf/tasks.bpf.o", 4096, 0x10000000
 EFAULT = 14
@@ -37,10 +35,7 @@ def engine(request):
 
 def attached(kernel, engine, name, **variables):
     """The object after a process has called getpgid(0) with program `name` attached, and that process."""
-    obj = load_object(PATH, kernel.types.btf, absent=absent_kfuncs(kernel.profile))
-    maps = kernel.create_maps(obj)
-    spec = next(p for p in obj.progs if p.name == name)
-    loaded = LoadedObject(kernel, obj, maps, {name: kernel.load_prog(spec, obj, maps, engine)})
+    loaded = load_one(kernel, PATH, name, engine)
     for variable, value in variables.items():
         loaded.write(variable, value.to_bytes(len(loaded.read(variable)), "little", signed=value < 0))
     started = kernel.exec("getpgid")
@@ -122,10 +117,7 @@ def test_a_kernel_thread_has_no_memory(kernel, engine):
 
 def test_a_reference_to_the_parent(kernel, engine):
     parent, _ = kernel.exec("touch")
-    obj = load_object(PATH, kernel.types.btf, absent=absent_kfuncs(kernel.profile))
-    maps = kernel.create_maps(obj)
-    spec = next(p for p in obj.progs if p.name == "hold_parent")
-    loaded = LoadedObject(kernel, obj, maps, {"hold_parent": kernel.load_prog(spec, obj, maps, engine)})
+    loaded = load_one(kernel, PATH, "hold_parent", engine)
     task, image = kernel.exec("getpgid")
     task.view.real_parent = parent.address
     with kernel.attach(loaded.progs["hold_parent"]):

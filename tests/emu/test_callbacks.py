@@ -3,11 +3,9 @@
 import pytest
 
 import emu
-from emu.kernel import LoadedObject
-from kernel_model.bpf.kfunc_ids import absent_kfuncs
-from kernel_model.bpf.object import load_object
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
 from kernel_model.mm.uaccess import UserSpace
+from tests.bpf_programs import load_one
 
 PATH, PAGE, WHERE = "images/bpf/callbacks.bpf.o", 4096, 0x10000000
 EFAULT, EINVAL, ENOENT, EBUSY, E2BIG = 14, 22, 2, 16, 7
@@ -23,14 +21,6 @@ def engine(request):
     return request.param
 
 
-def load(kernel, engine, name):
-    """The object with its program `name`."""
-    obj = load_object(PATH, kernel.types.btf, absent=absent_kfuncs(kernel.profile))
-    maps = kernel.create_maps(obj)
-    spec = next(p for p in obj.progs if p.name == name)
-    return LoadedObject(kernel, obj, maps, {name: kernel.load_prog(spec, obj, maps, engine)})
-
-
 def number(loaded, name, signed=False):
     return int.from_bytes(loaded.read(name), "little", signed=signed)
 
@@ -41,7 +31,7 @@ def set_number(loaded, name, value):
 
 def loop(kernel, engine, name, **variables):
     """(bpf_loop()'s result, the callback's sum)."""
-    loaded = load(kernel, engine, name)
+    loaded = load_one(kernel, PATH, name, engine)
     for variable, value in variables.items():
         set_number(loaded, variable, value)
     done = kernel.run(loaded.prog(name))
@@ -51,7 +41,7 @@ def loop(kernel, engine, name, **variables):
 
 def attached(kernel, engine, name, prepare, **variables):
     """The object after a process with a mapping of three pages at WHERE has called getpgid(0) once."""
-    loaded = load(kernel, engine, name)
+    loaded = load_one(kernel, PATH, name, engine)
     task, image = kernel.exec("getpgid")
     do_mmap(task.mm, WHERE, 3 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
     prepare(UserSpace(task.mm, kernel.faults))
@@ -177,7 +167,7 @@ def test_a_string_of_a_task(kernel, engine, where, memory, result, text):
 
 def test_a_stack_grows_for_a_remote_reader(kernel, engine):
     """An address below the stack: __access_remote_vm() takes mmap_lock for writing to move its start."""
-    loaded = load(kernel, engine, "copy_task")
+    loaded = load_one(kernel, PATH, "copy_task", engine)
     task, image = kernel.exec("getpgid")
     stack = next(vma for vma in task.mm.vmas() if vma.vm_flags & 0x100)  # VM_GROWSDOWN
     before = stack.vm_start

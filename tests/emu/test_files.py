@@ -7,7 +7,6 @@ results of system calls, contents, statuses). Where this machine is a Linux that
 import hashlib
 import json
 import os
-import platform
 import resource
 import struct
 import subprocess
@@ -27,6 +26,7 @@ from kernel_model.mm.mm_types import FaultFlag, VmFault
 from kernel_model.mm.mmap import MAP_SHARED, PROT_WRITE
 from kernel_model.mm.shmem import SHMEM
 from kernel_model.mm.signals import BUS_ADRERR, SIGBUS, SigInfo
+from tests.oracle.this_kernel import unfit
 
 LOG = 256
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "native-6.18.44.json").read_text())
@@ -109,13 +109,6 @@ def test_files_are_found_by_name_as_on_linux(kernel):
     assert resources(kernel) == held
 
 
-def _unfit():
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return f"no Linux on x86-64: {platform.system()} {platform.machine()}"
-    release = tuple(int(n) for n in platform.release().split("-")[0].split(".")[:2])
-    return f"Linux {platform.release()} is older than 6.16" if release < (6, 16) else ""
-
-
 def native(program, cwd, fd=None):
     """The log of a program that this machine ran, with `fd` as descriptor 3."""
     path = Path(images.__file__).parent / "user" / f"{program}.x86_64"
@@ -130,7 +123,7 @@ def native(program, cwd, fd=None):
     return unpack(done.stdout)
 
 
-@pytest.mark.skipif(bool(_unfit()), reason=_unfit())
+@pytest.mark.skipif(bool(unfit()), reason=unfit())
 def test_this_machine_agrees(tmp_path):
     assert native("files", tmp_path) == GOLDEN["files"]
     (tmp_path / "given").write_bytes(CONTENTS)

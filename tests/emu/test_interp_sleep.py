@@ -13,6 +13,7 @@ from kernel_model.bpf.program import ProgSpec, ProgType
 from kernel_model.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
 from kernel_model.mm.uaccess import UserSpace
 from kernel_model.sched.requests import Block
+from tests.bpf_programs import mov64
 
 EXIT = Insn(bpf.BPF_JMP | bpf.BPF_EXIT)
 CALL = bpf.BPF_JMP | bpf.BPF_CALL
@@ -23,10 +24,6 @@ PAGE, WHERE = 4096, 0x10000000
 @pytest.fixture(scope="module", params=["x86_64", "arm64"])
 def kernel(request):
     return emu.boot(arch=request.param)
-
-
-def mov(dst, value):
-    return [Insn(bpf.LD_IMM64, dst, 0, 0, bpf.s32(value)), Insn(0, imm=bpf.s32(value >> 32))]
 
 
 def load(kernel, engine, *functions):
@@ -54,7 +51,7 @@ def run(kernel, prog, prepare=None):
 
 
 def copying(kernel, engine, buffer, user):
-    body = [*mov(1, buffer), *mov(2, 8), *mov(3, user), Insn(CALL, imm=COPY_FROM_USER), EXIT]
+    body = [*mov64(1, buffer), *mov64(2, 8), *mov64(3, user), Insn(CALL, imm=COPY_FROM_USER), EXIT]
     return load(kernel, engine, ("outer", [Insn(CALL, 0, bpf.BPF_PSEUDO_CALL, 0, 1), EXIT]), ("inner", body))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from kernel_model.bpf.object.core_relo import POISON_IMM
-from kernel_model.bpf.object.loader import UNRESOLVED_KFUNC_BASE
+from kernel_model.bpf.object.reloc import UNRESOLVED_KFUNC_BASE
 from kernel_model.bpf.program import ProgSpec
 
 _LAST_LINES = 10

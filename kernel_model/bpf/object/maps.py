@@ -88,7 +88,7 @@ def _mmapable(btf: Btf, datasec: BtfType) -> bool:
     return any(btf.type(type_id).extra != 0 for type_id, _, _ in datasec.vars)
 
 
-def data_map(elf: ElfObject, btf: Btf | None, section: Section, object_name: str) -> MapSpec:
+def data_map(btf: Btf | None, section: Section, object_name: str) -> MapSpec:
     """The one-element array that holds a global data section."""
     readonly = section.name.startswith(".rodata")
     flags = BPF_F_RDONLY_PROG if readonly else 0

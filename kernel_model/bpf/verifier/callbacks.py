@@ -16,6 +16,7 @@ from kernel_model.bpf.verifier import global_funcs, precision, prune
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.kinds import FUNC_FIND_VMA, FUNC_LOOP
 from kernel_model.bpf.verifier.state import MAX_CALL_FRAMES, Frame
+from kernel_model.bpf.verifier.states_equal import widen_imprecise_scalars
 from kernel_model.types import Kind
 
 if TYPE_CHECKING:
@@ -124,4 +125,4 @@ def widen(env: Env) -> None:
     """Back at the call: scalars that differ from the last time and did not matter become unknown."""
     previous = prune.find_prev_entry(env, env.cur, env.insn_idx)
     if previous is not None:
-        prune.widen_imprecise_scalars(env, previous, env.cur)
+        widen_imprecise_scalars(env, previous, env.cur)

@@ -21,6 +21,7 @@ from kernel_model.bpf.verifier import (
     mem,
     prune,
     regions,
+    scc,
 )
 from kernel_model.bpf.verifier import regs as R
 from kernel_model.bpf.verifier.env import COMPLEXITY_LIMIT_INSNS, Env
@@ -111,7 +112,7 @@ def _next_path(env: Env) -> int | None:
     """process_bpf_exit and pop_stack(): the next path's previous instruction, None where there is none."""
     env.scratch_all()
     env.liveness.update()
-    prune.update_branch_counts(env, env.cur)
+    scc.update_branch_counts(env, env.cur)
     if not env.pending:
         return None
     entry = env.pending.pop()

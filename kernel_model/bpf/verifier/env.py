@@ -21,6 +21,7 @@ from kernel_model.bpf.verifier.liveness import StackLiveness
 from kernel_model.bpf.verifier.log import Log
 from kernel_model.bpf.verifier.regs import Reg
 from kernel_model.bpf.verifier.result import InsnAux, KfuncCall, Subprog, VerifierMap
+from kernel_model.bpf.verifier.scc import SccVisit
 from kernel_model.bpf.verifier.state import Frame, Jump, State
 from kernel_model.profiles import Profile
 from kernel_model.types import BtfType
@@ -28,7 +29,6 @@ from kernel_model.types import BtfType
 COMPLEXITY_LIMIT_INSNS = 1_000_000
 COMPLEXITY_LIMIT_JMP_SEQ = 8192
 MAX_VAR_OFF = 1 << 29
-MAX_VAR_SIZ = 1 << 29
 
 
 @dataclass(slots=True)
@@ -39,14 +39,6 @@ class Pending:
     insn_idx: int
     prev_insn_idx: int
     log_pos: int
-
-
-@dataclass(slots=True)
-class SccVisit:
-    """One stay in a loop, by call chain: who entered it, and the paths that came back to an older state."""
-
-    entry_state: State | None
-    backedges: list[State]
 
 
 class Env:
@@ -195,9 +187,6 @@ class Env:
     def new_id(self) -> int:
         self.id_gen += 1
         return self.id_gen
-
-    def scratch_reg(self, regno: int) -> None:
-        self.scratched_regs |= 1 << regno
 
     def scratch_slot(self, spi: int) -> None:
         self.scratched_slots |= 1 << spi

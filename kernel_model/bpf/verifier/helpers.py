@@ -28,7 +28,7 @@ _MEM_TYPES = (R.PTR_TO_STACK, R.PTR_TO_PACKET, R.PTR_TO_PACKET_META, R.PTR_TO_MA
 _MEM_NAMES = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
 
 
-def fill_traits(env: Env, insn: Insn, traits: CallTraits) -> None:
+def fill_traits(insn: Insn, traits: CallTraits) -> None:
     """What control-flow analysis and liveness must know of the helper."""
     proto = PROTOS.get(insn.imm)
     if proto is not None:

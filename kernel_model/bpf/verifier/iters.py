@@ -26,6 +26,7 @@ from kernel_model.bpf.verifier.state import (
     STACK_ITER,
     Frame,
 )
+from kernel_model.bpf.verifier.states_equal import widen_imprecise_scalars
 
 if TYPE_CHECKING:
     from kernel_model.bpf.verifier.env import Env
@@ -156,7 +157,7 @@ def next_call(env: Env, where: IterSlot) -> None:
         ahead.iter_state = ITER_ACTIVE
         ahead.iter_depth += 1
         if previous is not None:
-            prune.widen_imprecise_scalars(env, previous, queued)
+            widen_imprecise_scalars(env, previous, queued)
         queued.frame.regs[0].type &= ~R.PTR_MAYBE_NULL
     elif iterator.iter_state != ITER_DRAINED:
         env.bug(f"unexpected iterator state {iterator.iter_state}")

@@ -33,17 +33,9 @@ KF_ITER_NEW, KF_ITER_NEXT, KF_ITER_DESTROY, KF_RCU_PROTECTED = 1 << 8, 1 << 9, 1
 KF_FASTCALL, KF_ARENA_RET, KF_ARENA_ARG1, KF_ARENA_ARG2 = 1 << 12, 1 << 13, 1 << 14, 1 << 15
 
 
-def is_call(insn: Insn) -> bool:
-    return insn.code == isa.BPF_JMP | isa.BPF_CALL
-
-
 def is_pseudo_call(insn: Insn) -> bool:
     """A call of a function of the program itself."""
     return insn.code == isa.BPF_JMP | isa.BPF_CALL and insn.src == isa.BPF_PSEUDO_CALL
-
-
-def is_kfunc_call(insn: Insn) -> bool:
-    return insn.code == isa.BPF_JMP | isa.BPF_CALL and insn.src == isa.BPF_PSEUDO_KFUNC_CALL
 
 
 def is_helper_call(insn: Insn) -> bool:
@@ -95,5 +87,5 @@ def call_traits(env: Env, insn: Insn) -> CallTraits:
     elif insn.src == 0:
         traits.sync_callback = insn.imm in SYNC_CALLBACK_HELPERS
         traits.async_callback = insn.imm == FUNC_TIMER_SET_CALLBACK
-        helpers.fill_traits(env, insn, traits)
+        helpers.fill_traits(insn, traits)
     return traits

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from arch import bpf_isa as isa
 from arch.bpf_isa import Insn
 from kernel_model.bpf.verifier import kinds, log
+from kernel_model.bpf.verifier.cfg import successors
 from kernel_model.bpf.verifier.state import State
 
 if TYPE_CHECKING:
@@ -68,10 +69,8 @@ def use_def(env: Env, insn: Insn) -> tuple[int, int]:
 
 def compute_live_registers(env: Env) -> None:
     """compute_live_registers(): fill InsnAux.live_regs_before, and print it at log level 2."""
-    from kernel_model.bpf.verifier.cfg import successors
-
     usedef = [use_def(env, insn) for insn in env.insns]
-    succ = [successors(env.insns, i) if i + 1 < len(env.insns) or True else [] for i in range(len(env.insns))]
+    succ = [successors(env.insns, i) for i in range(len(env.insns))]
     live_in = [0] * (len(env.insns) + 2)
     changed = True
     while changed:
@@ -267,8 +266,6 @@ class StackLiveness:
     def _update_insn(self, instance: _Instance, table: dict[int, _Masks], frame: int, idx: int) -> bool:
         succ = self._succ.get(idx)
         if succ is None:
-            from kernel_model.bpf.verifier.cfg import successors
-
             succ = self._succ[idx] = successors(self.env.insns, idx)
         if not succ:
             return False

@@ -48,14 +48,10 @@ class InsnAux:
 
     ptr_type: int = 0  # register type (verifier.regs) of the memory access's base; 0: none seen
     map_index: int | None = None  # ldimm64 of a map or map value: index into the program's maps
-    map_off: int = 0  # ... offset into the value
-    ctx_field_size: int = 0
     needs_zext: bool = False  # 64-bit arithmetic on an arena pointer becomes 32-bit
     seen: bool = False  # some path reached it; others are dead code
     non_sleepable: bool = False  # some path reached it where sleeping is not allowed
     kfunc: KfuncCall | None = None
-    helper_map: int | None = None  # index of the one map that a helper call always gets, else None
-    helper_map_poisoned: bool = False
     loop_flags_zero: bool | None = None  # bpf_loop(): its flags were zero on every path so far; None: not reached
     # control flow facts found before the walk
     prune_point: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kernel_model.bpf.verifier.regs import NOT_INIT, PTR_TO_STACK, SCALAR_VALUE, Reg
+from kernel_model.bpf.verifier.regs import PTR_TO_STACK, SCALAR_VALUE, Reg
 
 # enum bpf_stack_slot_type, and the letters the log prints
 STACK_INVALID, STACK_SPILL, STACK_MISC, STACK_ZERO, STACK_DYNPTR, STACK_ITER, STACK_IRQ_FLAG = range(7)
@@ -22,7 +22,6 @@ ITER_STATE_NAMES = ("<invalid>", "active", "drained")
 
 # enum ref_state_type
 REF_PTR, REF_IRQ, REF_LOCK, REF_RES_LOCK, REF_RES_LOCK_IRQ = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5
-REF_LOCK_MASK = REF_LOCK | REF_RES_LOCK | REF_RES_LOCK_IRQ
 
 MAIN_FUNC = -1  # callsite of the outermost frame (BPF_MAIN_FUNC)
 MAX_CALL_FRAMES = 8
@@ -220,8 +219,3 @@ class State:
     def find_ref(self, ref_id: int, kind: int = REF_PTR) -> Ref | None:
         """The reference with this id, if it is held."""
         return next((r for r in self.refs if r.id == ref_id and r.kind & kind), None)
-
-
-def is_scalar_or_unset(reg: Reg) -> bool:
-    """True for registers that hold no pointer."""
-    return reg.type in (NOT_INIT, SCALAR_VALUE)

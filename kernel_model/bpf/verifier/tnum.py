@@ -169,8 +169,3 @@ def clear_subreg(a: Tnum) -> Tnum:
 def with_subreg(a: Tnum, low: Tnum) -> Tnum:
     """`a` with its low 32 bits replaced by those of `low`."""
     return Tnum(a.value & ~U32 | low.value & U32, a.mask & ~U32 | low.mask & U32)
-
-
-def is_aligned(a: Tnum, size: int) -> bool:
-    """True where the number is certainly a multiple of `size`, a power of two."""
-    return not (a.value | a.mask) & (size - 1)

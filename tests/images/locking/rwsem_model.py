@@ -1,4 +1,4 @@
-"""An rw_semaphore as kernel-facts describe it: who holds it, who waits, who asked for it. No bits, no atomics.
+"""An rw_semaphore as its rules describe it: who holds it, who waits, who asked for it. No bits, no atomics.
 
 Written from the rules, not from the guest's C: the count word follows from the state, instead of being it. A call is
 a generator that stops where the guest's decision points are: "point", "spin", "sleep", ("wake", task).

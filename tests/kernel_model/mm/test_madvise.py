@@ -5,7 +5,6 @@ import pytest
 from arch.interface import Prot
 from kernel_model.errors import NotModelledError
 from kernel_model.mm.brk import do_brk
-from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.fork import dup_mm
 from kernel_model.mm.madvise import Madv, do_madvise
 from kernel_model.mm.mm_types import (
@@ -29,29 +28,13 @@ from kernel_model.mm.mmap import (
     PROT_WRITE,
     do_mmap,
 )
-from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.populate import mm_populate
-from kernel_model.mm.slab import Slab
 from kernel_model.mm.uaccess import UserSpace
-from kernel_model.mm.vma import MmStruct
 
 RW, PAGE = PROT_READ | PROT_WRITE, 4096
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 A = 0x4000_0000
 EAGAIN, ENOMEM, EFAULT, EINVAL = -11, -12, -14, -22
-
-
-@pytest.fixture
-def mm(init_mm):
-    mm = MmStruct(init_mm, GuestObjects(Slab(init_mm)), "test")
-    mm.flushes = []
-    mm.flush = lambda start, end: mm.flushes.append((start, end))
-    return mm
-
-
-@pytest.fixture
-def user(mm, init_mm):
-    return UserSpace(mm, FaultHandler(init_mm.pages.alloc_pages(owner="zero page", zero=True)))
 
 
 @pytest.fixture

@@ -17,25 +17,12 @@ from kernel_model.mm.mmap import (
     do_munmap,
 )
 from kernel_model.mm.mprotect import PROT_GROWSDOWN, PROT_GROWSUP, do_mprotect
-from kernel_model.mm.objects import GuestObjects
-from kernel_model.mm.slab import Slab
-from kernel_model.mm.uaccess import UserAccessError, UserSpace
-from kernel_model.mm.vma import MmStruct
+from kernel_model.mm.uaccess import UserAccessError
 
 RW = PROT_READ | PROT_WRITE
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
 BASE = 0x20000000
 EINVAL, ENOMEM, EACCES = -22, -12, -13
-
-
-@pytest.fixture
-def mm(init_mm):
-    return MmStruct(init_mm, GuestObjects(Slab(init_mm)), "test")
-
-
-@pytest.fixture
-def user(mm, init_mm):
-    return UserSpace(mm, FaultHandler(init_mm.pages.alloc_pages(owner="zero page", zero=True)))
 
 
 def protect(mm, start, length, prot):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from kernel_model.mm.fault import FaultHandler
 from kernel_model.mm.mm_types import VM_DONTEXPAND, VmFault
 from kernel_model.mm.mmap import (
     MAP_ANONYMOUS,
@@ -15,10 +14,7 @@ from kernel_model.mm.mmap import (
     mm_get_unmapped_area,
 )
 from kernel_model.mm.mremap import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, do_mremap, mremap_steps
-from kernel_model.mm.objects import GuestObjects
-from kernel_model.mm.slab import Slab
-from kernel_model.mm.uaccess import UserAccessError, UserSpace
-from kernel_model.mm.vma import MmStruct
+from kernel_model.mm.uaccess import UserAccessError
 from kernel_model.sched.requests import GuestCall
 
 RW, PAGE, PMD = PROT_READ | PROT_WRITE, 4096, 1 << 21
@@ -26,19 +22,6 @@ FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 TO, MOVE, KEEP = MREMAP_FIXED | MREMAP_MAYMOVE, MREMAP_MAYMOVE, MREMAP_DONTUNMAP | MREMAP_MAYMOVE
 A, B = 0x4000_0000, 0x8000_0000
 ENOMEM, EFAULT, EINVAL = -12, -14, -22
-
-
-@pytest.fixture
-def mm(init_mm):
-    mm = MmStruct(init_mm, GuestObjects(Slab(init_mm)), "test")
-    mm.flushes = []
-    mm.flush = lambda start, end: mm.flushes.append((start, end))
-    return mm
-
-
-@pytest.fixture
-def user(mm, init_mm):
-    return UserSpace(mm, FaultHandler(init_mm.pages.alloc_pages(owner="zero page", zero=True)))
 
 
 def anon(mm, at, pages=1, prot=RW):

@@ -4,7 +4,6 @@ Only on Linux, x86-64, 6.16 or later (before, VMAs without written memory were m
 """
 
 import json
-import platform
 import random
 import subprocess
 import sys
@@ -42,16 +41,10 @@ from kernel_model.mm.objects import GuestObjects
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.uaccess import UserSpace
 from kernel_model.mm.vma import MmStruct
+from tests.oracle.this_kernel import unfit
 
 BASE, WINDOW, PAGE = 0x10_0000_0000, 64, 4096
 SCRIPTS, STEPS = 60, 40
-
-
-def _unfit():
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return f"no Linux on x86-64: {platform.system()} {platform.machine()}"
-    release = tuple(int(n) for n in platform.release().split("-")[0].split(".")[:2])
-    return f"Linux {platform.release()} is older than 6.16" if release < (6, 16) else ""
 
 
 def model(init_mm):
@@ -212,7 +205,7 @@ def heap_here(init_mm, steps):
     return answers
 
 
-@pytest.mark.skipif(bool(_unfit()), reason=_unfit())
+@pytest.mark.skipif(bool(unfit()), reason=unfit())
 def test_the_same_as_this_kernel(x86_mm):
     dice = random.Random(618)
     user = model(x86_mm)

@@ -28,7 +28,8 @@ from kernel_model.mm.shmem import shmem_file_setup
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.uaccess import UserAccessError, UserSpace
 from kernel_model.mm.vma import MmStruct
-from tests.kernel_model.mm.test_native import BASE, _unfit
+from tests.kernel_model.mm.test_native import BASE
+from tests.oracle.this_kernel import unfit
 
 PAGE, SCRIPTS, STEPS, FILES = 4096, 60, 60, 2
 _VM_MAYSHARE = 0x80
@@ -125,7 +126,7 @@ def step(dice):
     return [name, page, offset, dice.randrange(1, 256)] if name == "write" else [name, page, offset]
 
 
-@pytest.mark.skipif(bool(_unfit()), reason=_unfit())
+@pytest.mark.skipif(bool(unfit()), reason=unfit())
 def test_the_same_as_this_kernel(x86_mm):
     dice = random.Random(618)
     pairs = []

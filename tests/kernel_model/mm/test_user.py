@@ -32,21 +32,6 @@ RW = PROT_READ | PROT_WRITE
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
 
 
-@pytest.fixture
-def mm(init_mm):
-    return MmStruct(init_mm, GuestObjects(Slab(init_mm)), "test")
-
-
-@pytest.fixture
-def faults(init_mm):
-    return FaultHandler(init_mm.pages.alloc_pages(owner="zero page", zero=True))
-
-
-@pytest.fixture
-def user(mm, faults):
-    return UserSpace(mm, faults)
-
-
 class Device:
     """A file whose pages are given out one by one, as an arena does."""
 

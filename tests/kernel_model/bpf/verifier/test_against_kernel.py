@@ -4,23 +4,15 @@ tests/golden/verifier/linux-6.18.44.txt is what Linux 6.18.44 (x86-64) answered 
 of programs.py. Where this machine runs a 6.18 kernel and lets us ask, random programs are compared live.
 """
 
-import re
-from pathlib import Path
 
 import pytest
 
 from arch.bpf_isa import Insn, encode
-from kernel_model import profiles
 from kernel_model.bpf.program import ProgSpec, ProgType
-from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.types import Btf
 from tests.kernel_model.bpf.verifier import programs
+from tests.kernel_model.bpf.verifier.answers import ROOT, answers, check, subprogs
 from tests.oracle import bpf_syscall as oracle
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[3]
-GOLDEN = ROOT / "tests" / "golden" / "verifier" / "linux-6.18.44.txt"
-
 
 VMLINUX = Btf((ROOT / "images" / "vmlinux.btf").read_bytes(), "vmlinux.btf")
 REASON = oracle.unavailable()
@@ -28,25 +20,12 @@ REASON = oracle.unavailable()
 
 def ours(insns: list[Insn]) -> tuple[int, str]:
     """(errno or 0, log) of our verifier at level 2."""
-    starts = sorted({0} | {i + x.imm + 1 for i, x in enumerate(insns) if x.code == 0x85 and x.src == 1})
     spec = ProgSpec("p", "syscall", ProgType.SYSCALL, [i.copy() for i in insns], sleepable=True, license="GPL",
-                    subprogs=[(f"f{s}", s) for s in starts])
-    try:
-        return 0, bpf_check(spec, [], None, VMLINUX, profiles.get("v6.18"), 2).log
-    except VerifierRejected as error:
-        return error.errno, error.log
+                    subprogs=subprogs(insns))
+    return check(spec, None, VMLINUX)
 
 
-def golden() -> dict[str, tuple[int, str]]:
-    found = {}
-    for part in re.split(r"^=== ", GOLDEN.read_text(), flags=re.M)[1:]:
-        head, _, log = part.partition("\n")
-        name, errno = head.split()
-        found[name] = (int(errno), log)
-    return found
-
-
-ANSWERS = golden()
+ANSWERS = answers("linux-6.18.44.txt")
 
 
 def test_every_program_has_an_answer() -> None:

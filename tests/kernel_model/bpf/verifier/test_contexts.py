@@ -12,17 +12,13 @@ from pathlib import Path
 import pytest
 
 from arch.bpf_isa import Insn, encode
-from kernel_model import profiles
 from kernel_model.bpf.program import ProgSpec, ProgType
-from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.types import Btf
 from tests.kernel_model.bpf.verifier import context_programs as programs
 from tests.kernel_model.bpf.verifier import random_contexts
+from tests.kernel_model.bpf.verifier.answers import ROOT, answers, check, subprogs
 from tests.oracle import bpf_syscall as oracle
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[3]
-GOLDEN = ROOT / "tests" / "golden" / "verifier" / "contexts-6.18.44.txt"
 LIVE_TYPES = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -37,14 +33,10 @@ ONLY_LIVE = {"vma_file", "vma_at_an_odd_place", "fentry_scalar", "fentry_sleeps_
 
 def ours(program: object, insns: list[Insn], btf: Btf) -> tuple[int, str]:
     """(errno or 0, log) of our verifier at level 2."""
-    starts = sorted({0} | {i + x.imm + 1 for i, x in enumerate(insns) if x.code == 0x85 and x.src == 1})
     spec = ProgSpec("p", "", program.type, [i.copy() for i in insns], program.attach_type,
-                    sleepable=program.sleepable, license="GPL", subprogs=[(f"f{s}", s) for s in starts],
+                    sleepable=program.sleepable, license="GPL", subprogs=subprogs(insns),
                     attach_btf_id=program.attach_btf_id(btf))
-    try:
-        return 0, bpf_check(spec, [], None, btf, profiles.get("v6.18"), 2).log
-    except VerifierRejected as error:
-        return error.errno, error.log
+    return check(spec, None, btf)
 
 
 def mask(log: str) -> str:
@@ -57,16 +49,7 @@ def mask(log: str) -> str:
     return re.sub(r"[ \t]+;", " ;", log)
 
 
-def golden() -> dict[str, tuple[int, str]]:
-    found = {}
-    for part in re.split(r"^=== ", GOLDEN.read_text(), flags=re.M)[1:]:
-        head, _, log = part.partition("\n")
-        name, errno = head.split()
-        found[name] = (int(errno), log)
-    return found
-
-
-ANSWERS = golden() if GOLDEN.exists() else {}
+ANSWERS = answers("contexts-6.18.44.txt")
 
 
 def test_every_program_that_could_be_asked_has_an_answer() -> None:

@@ -4,24 +4,16 @@ tests/golden/verifier/functions-6.18.44.txt is what Linux 6.18.44 (x86-64) answe
 programs of function_programs.py. Where this machine runs a 6.18 kernel and lets us ask, it is asked again.
 """
 
-import re
-from pathlib import Path
 
 import pytest
 
 from arch.bpf_isa import encode
-from kernel_model import profiles
 from kernel_model.bpf.program import FuncInfo, ProgSpec, ProgType
-from kernel_model.bpf.verifier import VerifierRejected, bpf_check
 from kernel_model.types import Btf
 from tests.kernel_model.bpf.verifier import function_programs as programs
 from tests.kernel_model.bpf.verifier import random_callbacks
+from tests.kernel_model.bpf.verifier.answers import ROOT, answers, check
 from tests.oracle import bpf_syscall as oracle
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[3]
-GOLDEN = ROOT / "tests" / "golden" / "verifier" / "functions-6.18.44.txt"
-
 
 IMAGE = Btf((ROOT / "images" / "vmlinux.btf").read_bytes(), "vmlinux.btf")
 REASON = oracle.unavailable()
@@ -37,11 +29,7 @@ def ours(functions: list[object], profile: str = "v6.18", level: int = 2, kind: 
     spec = ProgSpec("p", "syscall", kind, insns, sleepable=kind is ProgType.SYSCALL, license="GPL",
                     subprogs=[(f"f{i}", s) for i, s in enumerate(starts)],
                     func_info=[FuncInfo(s, i) for s, i in zip(starts, ids, strict=True)])
-    try:
-        return 0, bpf_check(spec, [], Btf(data, "p"), IMAGE, profiles.get(profile), level).log
-    except VerifierRejected as error:
-        assert error.reason in error.log or not level
-        return error.errno, error.log
+    return check(spec, Btf(data, "p"), IMAGE, profile, level)
 
 
 def theirs(functions: list[object]) -> tuple[int, str]:
@@ -50,16 +38,7 @@ def theirs(functions: list[object]) -> tuple[int, str]:
     return oracle.verdict(encode(insns), 2, None, oracle.Functions(data, tuple(zip(starts, ids, strict=True))))
 
 
-def golden() -> dict[str, tuple[int, str]]:
-    found = {}
-    for part in re.split(r"^=== ", GOLDEN.read_text(), flags=re.M)[1:]:
-        head, _, log = part.partition("\n")
-        name, errno = head.split()
-        found[name] = (int(errno), log)
-    return found
-
-
-ANSWERS = golden() if GOLDEN.exists() else {}
+ANSWERS = answers("functions-6.18.44.txt")
 
 
 def test_every_program_has_an_answer() -> None:

@@ -81,7 +81,7 @@ def test_only_the_series_has_the_release_function(check, profile):
     ],
 )
 def test_verdicts_of_the_series(check, prog, reason):
-    """kernel-facts A.6."""
+    """What iters_task_vma_nosleep.c of the series KF_FORBID_FAULT v5 expects."""
     if reason is None:
         check("iters_task_vma_nosleep", prog, SERIES)
         return
