@@ -112,6 +112,29 @@ def test_the_story_of_a_deadlock(arch):
     assert (again.token, again.report) == (story.token, story.report), "a token runs the same schedule, to the byte"
 
 
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_story_tells_the_system_call_on_either_architecture(arch):
+    report = scenarios.get("task-vma").run(arch, "v7.0").report
+    assert f"__{'x64' if arch == 'x86_64' else 'arm64'}_sys_bpf" in {line.strip() for line in report}
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_story_of_a_rejection_has_the_verifiers_log(arch):
+    story = scenarios.get("task-vma").run(arch, V5)
+    log = story.report[story.report.index("What the verifier says of sleep_in_iter:") + 2 :]
+    assert log[-2] == "sleepable helper bpf_copy_from_user#148 in nofault region"
+    assert log[-3].endswith("(85) call bpf_copy_from_user#148") and log[-1].startswith("processed ")
+    token = story.token.replace(f"{V5}/", f"{V5}/9", 1)
+    with pytest.raises(DoesNotFitError, match="this run is"):
+        scenarios.get("task-vma").run(arch, V5, schedule=token)
+
+
+def test_a_refused_iterator_says_why(held):
+    seed = next(seed for seed in range(60) if once(held, "pct", seed).outcome == "busy")
+    row = scenarios.get("task-vma").run(held.kernel.arch.name, "v7.0", schedule="pct", seed=seed).rows[0]
+    assert (row.outcome, row.detail) == (Outcome.REFUSED, "mmap_read_trylock() refused: nothing iterated")
+
+
 def test_bad_schedules_get_one_clear_error(held):
     story, arch = scenarios.get("task-vma"), held.kernel.arch.name
     with pytest.raises(KemuError, match="no schedule 'sideways': known are default, queued"):
