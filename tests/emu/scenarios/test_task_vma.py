@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emu import scenarios
-from emu.explore.oracles import STRATEGIES, DoesNotFitError, Replay
+from emu.explore.oracles import STRATEGIES, DoesNotFitError, Replay, Stage, Steer
 from emu.explore.search import explore, minimise, order
 from emu.explore.token import TokenError
 from emu.scenarios import compare_task_vma
@@ -39,6 +39,34 @@ def test_a_writer_in_between_is_a_deadlock(held):
     run = once(held, "queued")
     assert run.outcome == "deadlock" and run.copied == 0
     assert run.touched == 3, "the third thread faulted through the per-VMA lock while the others were stuck"
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_third_thread_faults_on_while_the_other_two_are_blocked(arch):
+    held = Experiment(arch, "v7.0")  # its own, for the hooks stay
+    runner, mapper, toucher = (held._thread(number) for number in (1, 2, 0))
+    entered, kernel = [], held.kernel
+
+    def blocked(who):
+        return held._find(who, lambda task: task.blocked)
+
+    def count():
+        if blocked(runner) and blocked(mapper):
+            entered.append(kernel.current_task().pid)
+
+    symbol = kernel.machine.symbol("lock_vma_under_rcu")
+    for cpu in kernel.machine.cpus:
+        cpu.engine.hook_address(symbol, count)
+        cpu.flush_code()
+    stages = [
+        Stage(toucher, lambda: held._find(mapper, lambda task: True)),
+        Stage(runner, lambda: held._iterates(runner)),
+        Stage(mapper, lambda: blocked(mapper)),
+        Stage(runner, lambda: blocked(runner)),
+        Stage(toucher, lambda: blocked(toucher)),
+    ]
+    run = held(Steer(stages))
+    assert (run.outcome, run.touched, len(entered), len(set(entered))) == ("deadlock", 3, 3, 1)
 
 
 def test_without_a_writer_it_completes(held):
