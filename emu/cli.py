@@ -1,16 +1,22 @@
-"""The `kemu` command. Exit status: 0 it went well, 1 the kernel objected (oops, rejection, error), 2 bad input."""
+"""The `kemu` command. Exit status: 0 it went well, 1 the kernel objected (oops, rejection, error), 2 bad input.
+
+Bad input is one line on standard error, whoever finds it: argparse, the file system, the loader or a token's check.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import runpy
+import os
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from emu import scenarios
+from emu import scenario_file, scenarios
+from emu.explore.oracles import STRATEGIES
+from emu.explore.token import looks_like_token, parse
 from emu.image_files import IMAGES
 from emu.kernel import Kernel, RunResult, boot
 from emu.report.tables import table
@@ -21,15 +27,29 @@ from kernel_model.bpf.object import BpfObject, load_object
 from kernel_model.errors import KemuError
 
 ARCHES = ("x86_64", "arm64")
+_STATUS = "exit status: 0 it went well, 1 the kernel objected (oops, rejection, deadlock), 2 bad input"
+_MAX_DIGITS = 18  # of a number on the command line
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line, and that takes no option for another that begins alike."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, epilog=_STATUS, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong; status 2."""
+        self.exit(2, f"kemu: {message} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kemu", description="A virtual Linux kernel on emulated CPUs.")
+    parser = _Parser(prog="kemu", description="A virtual Linux kernel on emulated CPUs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def machine(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--arch", default="x86_64", metavar="ARCH", help="x86_64 (default) or arm64")
-        sub.add_argument("--profile", default=profiles.DEFAULT, metavar="KERNEL", help="see kemu profiles")
+        sub.add_argument("--profile", default=profiles.DEFAULT, metavar="KERNEL",
+                         help=f"see kemu profiles ({profiles.DEFAULT})")
 
     commands.add_parser("list", help="scenarios and BPF objects that come with kemu")
     commands.add_parser("profiles", help="kernels that kemu can be")
@@ -37,9 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("what", metavar="SCENARIO|FILE.bpf.o|FILE.py")
     run.add_argument("prog", nargs="?", metavar="PROG", help="one program of the object (default: all)")
     machine(run)
-    run.add_argument("--engine", default="jit", metavar="ENGINE", help="jit (default) or interp")
-    run.add_argument("--schedule", metavar="NAME|TOKEN", help="of a scenario with tasks: its name, or a replay token")
-    run.add_argument("--seed", type=_count, default=0, metavar="N", help="of schedules that are drawn by lot (0)")
+    run.set_defaults(arch=None, profile=None)  # a replay token names its own
+    run.add_argument("--engine", metavar="ENGINE", help="jit (default) or interp")
+    run.add_argument("--schedule", metavar="NAME|TOKEN",
+                     help=f"of task-vma: {', '.join(_schedules())}, or a replay token")
+    run.add_argument("--seed", type=_count, metavar="N",
+                     help=f"of schedules that are drawn by lot: {', '.join(STRATEGIES)} (0)")
     run.add_argument("--json", action="store_true", help="results as JSON")
     compare = commands.add_parser("compare", help="the designs of a scenario over many schedules")
     compare.add_argument("what", metavar="SCENARIO")
@@ -65,20 +88,43 @@ def _parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"not a number of at least 0: {text!r}")
+    if len(text) > _MAX_DIGITS:
+        raise argparse.ArgumentTypeError(f"a number of more than {_MAX_DIGITS} digits")
     return int(text)
 
 
+def _schedules() -> tuple[str, ...]:
+    return scenarios.task_vma_story.SCHEDULES
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Command line; the exit status."""
+    """Command line; the exit status. Without `argv` it is the command itself: an interrupt ends it at once."""
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up, and guest code may run for long
     args = _parser().parse_args(argv)
     try:
-        return _COMMANDS[args.command](args)
+        if sys.stdout is None:
+            raise KemuError("standard output is closed")
+        status = _COMMANDS[args.command](args)
+        sys.stdout.flush()
     except KemuError as error:
         print(f"kemu: {error}", file=sys.stderr)
         return 1 if type(error).__name__ == "VerifierRejected" else 2
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # who reads has seen enough
+        _drop_output()
         return 0
+    except OSError as error:
+        _drop_output()
+        print(f"kemu: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere, so that the interpreter's own flush at its end does not fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -99,8 +145,9 @@ def _profiles(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    _check_fit(args)
     if args.what.endswith(".py"):
-        return _run_file(args)
+        return 0 if scenario_file.run(Path(args.what), lambda: _boot(args)) else 1
     if args.what.endswith(".o"):
         return _run_object(args)
     result = _run_scenario(args)
@@ -111,14 +158,35 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if result.ok else 1
 
 
+def _check_fit(args: argparse.Namespace) -> None:
+    """KemuError for an option that what is run has no use for; and fill in the defaults of the others."""
+    is_file, is_object = args.what.endswith(".py"), args.what.endswith(".o")
+    if args.prog is not None and not is_object:
+        raise KemuError(f"{args.what}: takes no program name, got {args.prog!r}")
+    if is_file and (args.json or args.engine is not None):
+        option = "--json" if args.json else "--engine"
+        raise KemuError(f"{args.what}: {option} is not for a scenario file, which prints and loads for itself")
+    tasks = not is_file and not is_object and hasattr(scenarios.get(args.what), "SCHEDULES")
+    for option, value in (("--schedule", args.schedule), ("--seed", args.seed)):
+        if value is not None and not tasks:
+            raise KemuError(f"{args.what} has no schedules to choose from: {option} {value}")
+    if args.seed is not None:
+        args.schedule = "random" if args.schedule is None else args.schedule
+        if args.schedule in _schedules() and args.schedule not in STRATEGIES or looks_like_token(args.schedule):
+            raise KemuError(f"--seed is for {', '.join(STRATEGIES)}: schedule {args.schedule} is not drawn by lot")
+    recorded = parse(args.schedule) if args.schedule is not None and looks_like_token(args.schedule) else None
+    args.arch = args.arch or (recorded.arch if recorded else ARCHES[0])
+    if args.profile is None:
+        args.profile = recorded.profile if recorded else profiles.DEFAULT
+    args.engine = "jit" if args.engine is None else args.engine
+
+
 def _run_scenario(args: argparse.Namespace) -> ScenarioResult:
     scenario = scenarios.get(args.what)
     result: ScenarioResult
     if hasattr(scenario, "SCHEDULES"):
-        schedule = args.schedule or scenario.DEFAULT_SCHEDULE
-        result = scenario.run(args.arch, args.profile, args.engine, schedule, args.seed)
-    elif args.schedule is not None:
-        raise KemuError(f"{args.what} has no schedules to choose from")
+        schedule = scenario.DEFAULT_SCHEDULE if args.schedule is None else args.schedule
+        result = scenario.run(args.arch, args.profile, args.engine, schedule, args.seed or 0)
     else:
         result = scenario.run(args.arch, args.profile, args.engine)
     return result
@@ -164,7 +232,7 @@ def _run_object(args: argparse.Namespace) -> int:
     kernel = _boot(args)
     kernel.insmod("bpf_testmod")
     loaded = kernel.load(args.what, args.engine)
-    names = [args.prog] if args.prog else list(loaded.progs)
+    names = list(loaded.progs) if args.prog is None else [args.prog]
     if not names:
         marked = ", ".join(spec.name for spec in loaded.object.progs)
         raise KemuError(f"{args.what}: nothing to run, for SEC(\"?...\") keeps every program unloaded: {marked}")
@@ -183,21 +251,6 @@ def _print_run(result: RunResult) -> None:
     for title, text in (("stdout", result.stdout), ("stderr", result.stderr), ("dmesg", result.dmesg)):
         for line in text.splitlines():
             print(f"  {title}: {line}" if line else f"  {title}:")
-
-
-def _run_file(args: argparse.Namespace) -> int:
-    path = Path(args.what)
-    if not path.is_file():
-        raise KemuError(f"{path}: no such file")
-    try:
-        names = runpy.run_path(str(path))
-    except SyntaxError as error:
-        raise KemuError(f"{path}:{error.lineno}: {error.msg}") from None
-    scenario = names.get("scenario")
-    if not callable(scenario):
-        raise KemuError(f"{path}: defines no function scenario(kernel)")
-    verdict = scenario(_boot(args))
-    return 0 if verdict is None or verdict else 1
 
 
 def _open(args: argparse.Namespace, kernel: Kernel) -> BpfObject:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from kernel_model.errors import KemuError
 
 _VERSION = "kemu1"
+_MAX_DIGITS = 9  # of a number: no run makes a thousand million decisions
 
 
 class TokenError(KemuError):
@@ -57,16 +58,20 @@ def parse(text: str) -> Token:
     if len(parts) != 6:
         raise TokenError(f"a token has 6 parts, separated by /, this has {len(parts)}: {text!r}")
     _, scenario, arch, profile, decisions, steps = parts
-    if not decisions.isascii() or not decisions.isdigit():
+    if not _is_number(decisions):
         raise TokenError(f"the number of decisions is {decisions!r}: {text!r}")
     return Token(scenario, arch, profile, int(decisions), _steps(steps, int(decisions), text))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 def _steps(steps: str, decisions: int, text: str) -> tuple[tuple[int, int], ...]:
     out: list[tuple[int, int]] = []
     for step in steps.split(",") if steps != "-" else ():
         number, equals, choice = step.partition("=")
-        if not equals or not (number.isascii() and number.isdigit() and choice.isascii() and choice.isdigit()):
+        if not equals or not _is_number(number) or not _is_number(choice):
             raise TokenError(f"a step is NUMBER=CHOICE, not {step!r}: {text!r}")
         if out and int(number) <= out[-1][0] or int(number) >= decisions:
             raise TokenError(f"step {step!r} is out of order or beyond the {decisions} decisions: {text!r}")

@@ -11,7 +11,7 @@ from emu.explore.recorder import Recorder, columns
 from emu.explore.token import looks_like_token
 from emu.kernel import Kernel
 from emu.scenarios.base import Outcome, Row, ScenarioResult
-from emu.scenarios.task_vma import NAME, SCHEDULES, SUMMARY, Experiment, ScheduleRun, sentence
+from emu.scenarios.task_vma import NAME, OBJECT, SCHEDULES, SUMMARY, Experiment, ScheduleRun, sentence
 from kernel_model.bpf.verifier.errors import VerifierRejected
 from kernel_model.sched.task import Task
 
@@ -19,7 +19,8 @@ __all__ = ["DEFAULT_SCHEDULE", "NAME", "SCHEDULES", "SUMMARY", "run"]
 DEFAULT_SCHEDULE = "queued"
 # what is worth telling of an interleaving, by kernel function
 TOLD = (
-    "__x64_sys_bpf", "bpf_iter_task_vma_new", "bpf_iter_task_vma_next", "bpf_iter_task_vma_release",
+    "__x64_sys_bpf", "__arm64_sys_bpf", "bpf_iter_task_vma_new", "bpf_iter_task_vma_next",
+    "bpf_iter_task_vma_release",
     "bpf_iter_task_vma_destroy", "bpf_copy_from_user", "mmap_read_trylock", "mmap_read_lock_killable",
     "mmap_read_unlock", "vm_mmap_pgoff", "__vm_munmap", "down_write_killable", "rwsem_down_read_slowpath",
     "rwsem_down_write_slowpath", "up_write", "lock_vma_under_rcu", "lock_mm_and_find_vma", "handle_mm_fault",
@@ -35,14 +36,19 @@ def run(
     try:
         experiment = Experiment(arch, profile, engine)
     except VerifierRejected as error:
-        return _rejected(arch, profile, engine, schedule, seed, error)
-    seen = experiment(experiment.oracle(schedule, seed))
-    if looks_like_token(schedule) and str(seen.token) != schedule.strip():
-        raise DoesNotFitError(f"the schedule does not fit: recorded as {schedule.strip()}, this run is {seen.token}")
+        return _rejected(arch, profile, engine, schedule, seed, error.reason)
+    seen = _run(experiment, schedule, seed)
     result = ScenarioResult(NAME, arch, profile, _rows(seen), str(seen.token), [_replay(arch, profile, seen)])
     if seen.outcome == "deadlock":
         result.report.extend(["", *_deadlock(arch, profile, engine, seen)])
     return result
+
+
+def _run(experiment: Experiment, schedule: str, seed: int) -> ScheduleRun:
+    seen = experiment(experiment.oracle(schedule, seed))
+    if looks_like_token(schedule) and str(seen.token) != schedule.strip():
+        raise DoesNotFitError(f"the schedule does not fit: recorded as {schedule.strip()}, this run is {seen.token}")
+    return seen
 
 
 def _replay(arch: str, profile: str, seen: ScheduleRun) -> str:
@@ -55,7 +61,7 @@ def _rows(seen: ScheduleRun) -> list[Row]:
     stuck = outcome is Outcome.DEADLOCK
     return [
         Row("dl_runner", "walks its VMAs in a BPF program and copies from a page that is not present",
-            outcome, seen.reason if stuck else copies, "", ""),
+            outcome, copies if outcome is Outcome.OK else seen.reason, "", ""),
         Row("dl_mapper", "mmap() and munmap(), which write mmap_lock", Outcome.DEADLOCK if stuck else Outcome.OK,
             "never gets mmap_lock" if stuck else "mapped and unmapped", "", ""),
         Row("dl", "touches fresh memory, then mmap()", Outcome.DEADLOCK if stuck else Outcome.OK,
@@ -64,18 +70,27 @@ def _rows(seen: ScheduleRun) -> list[Row]:
 
 
 def _rejected(
-    arch: str, profile: str, engine: str, schedule: str, seed: int, error: VerifierRejected
+    arch: str, profile: str, engine: str, schedule: str, seed: int, reason: str
 ) -> ScenarioResult:
     """A verifier that forbids the fault: its log, and the variant that it accepts."""
     rows = [Row("sleep_in_iter", "bpf_copy_from_user() while the iterator holds its VMA", Outcome.REJECTED,
-                error.reason, "", "")]
+                reason, "", "")]
     experiment = Experiment(arch, profile, engine, release=True)
-    seen = experiment(experiment.oracle(schedule, seed))
+    seen = _run(experiment, schedule, seed)
     outcome = _OUTCOMES.get(seen.outcome, Outcome.FAILED)
     rows.append(Row("release_then_sleep", "bpf_iter_task_vma_release() first", outcome, seen.reason, "", ""))
     report = [_replay(arch, profile, seen), "",
-              "What the verifier says of sleep_in_iter:", "", *error.log.rstrip().splitlines()]
+              "What the verifier says of sleep_in_iter:", "", *_log(experiment.kernel, engine)]
     return ScenarioResult(NAME, arch, profile, rows, str(seen.token), report)
+
+
+def _log(kernel: Kernel, engine: str) -> list[str]:
+    """What the verifier writes at log level 1 about the program that it rejects."""
+    try:
+        kernel.load(OBJECT, engine, log_level=1)
+    except VerifierRejected as error:
+        return error.log.rstrip().splitlines()
+    return []
 
 
 def _deadlock(arch: str, profile: str, engine: str, seen: ScheduleRun) -> list[str]:

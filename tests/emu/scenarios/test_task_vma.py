@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emu import scenarios
-from emu.explore.oracles import STRATEGIES, DoesNotFitError, Replay
+from emu.explore.oracles import STRATEGIES, DoesNotFitError, Replay, Stage, Steer
 from emu.explore.search import explore, minimise, order
 from emu.explore.token import TokenError
 from emu.scenarios import compare_task_vma
@@ -39,6 +39,34 @@ def test_a_writer_in_between_is_a_deadlock(held):
     run = once(held, "queued")
     assert run.outcome == "deadlock" and run.copied == 0
     assert run.touched == 3, "the third thread faulted through the per-VMA lock while the others were stuck"
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_third_thread_faults_on_while_the_other_two_are_blocked(arch):
+    held = Experiment(arch, "v7.0")  # its own, for the hooks stay
+    runner, mapper, toucher = (held._thread(number) for number in (1, 2, 0))
+    entered, kernel = [], held.kernel
+
+    def blocked(who):
+        return held._find(who, lambda task: task.blocked)
+
+    def count():
+        if blocked(runner) and blocked(mapper):
+            entered.append(kernel.current_task().pid)
+
+    symbol = kernel.machine.symbol("lock_vma_under_rcu")
+    for cpu in kernel.machine.cpus:
+        cpu.engine.hook_address(symbol, count)
+        cpu.flush_code()
+    stages = [
+        Stage(toucher, lambda: held._find(mapper, lambda task: True)),
+        Stage(runner, lambda: held._iterates(runner)),
+        Stage(mapper, lambda: blocked(mapper)),
+        Stage(runner, lambda: blocked(runner)),
+        Stage(toucher, lambda: blocked(toucher)),
+    ]
+    run = held(Steer(stages))
+    assert (run.outcome, run.touched, len(entered), len(set(entered))) == ("deadlock", 3, 3, 1)
 
 
 def test_without_a_writer_it_completes(held):
@@ -110,6 +138,29 @@ def test_the_story_of_a_deadlock(arch):
     assert "WARNING: possible recursive locking detected" in text
     again = scenarios.get("task-vma").run(arch, "v7.0", schedule=story.token)
     assert (again.token, again.report) == (story.token, story.report), "a token runs the same schedule, to the byte"
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_story_tells_the_system_call_on_either_architecture(arch):
+    report = scenarios.get("task-vma").run(arch, "v7.0").report
+    assert f"__{'x64' if arch == 'x86_64' else 'arm64'}_sys_bpf" in {line.strip() for line in report}
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_story_of_a_rejection_has_the_verifiers_log(arch):
+    story = scenarios.get("task-vma").run(arch, V5)
+    log = story.report[story.report.index("What the verifier says of sleep_in_iter:") + 2 :]
+    assert log[-2] == "sleepable helper bpf_copy_from_user#148 in nofault region"
+    assert log[-3].endswith("(85) call bpf_copy_from_user#148") and log[-1].startswith("processed ")
+    token = story.token.replace(f"{V5}/", f"{V5}/9", 1)
+    with pytest.raises(DoesNotFitError, match="this run is"):
+        scenarios.get("task-vma").run(arch, V5, schedule=token)
+
+
+def test_a_refused_iterator_says_why(held):
+    seed = next(seed for seed in range(60) if once(held, "pct", seed).outcome == "busy")
+    row = scenarios.get("task-vma").run(held.kernel.arch.name, "v7.0", schedule="pct", seed=seed).rows[0]
+    assert (row.outcome, row.detail) == (Outcome.REFUSED, "mmap_read_trylock() refused: nothing iterated")
 
 
 def test_bad_schedules_get_one_clear_error(held):
