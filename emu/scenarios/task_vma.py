@@ -44,7 +44,7 @@ class ScheduleRun:
     seen: int  # VMAs that the program saw
     copied: int  # pages it copied from
     touched: int  # pages that the third thread touched without mmap_lock
-    cycle: tuple[str, ...] = ()
+    cycle: tuple[str, ...] = ()  # known where lockdep knows who holds what
 
     @property
     def decisions(self) -> int:
@@ -128,7 +128,7 @@ class Experiment:
             return "busy", "mmap_read_trylock() refused: nothing iterated"
         if errors:
             return "failed", f"bpf_copy_from_user() failed {errors} times"
-        return "completes", f"{seen} VMAs seen, {copied} pages copied"
+        return "completes", f"{seen} VMAs seen, {copied} page{'s' * (copied != 1)} copied"
 
     # -- schedules ---------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,8 @@ class Experiment:
             return [begin, in_iterator, Stage(mapper, self._somebody_spins), Stage(runner, lambda: self._gone(1))]
         if schedule == "queued":
             queued = Stage(mapper, lambda: self._find(mapper, lambda t: t.blocked) or self._gone(2))
-            return [begin, in_iterator, queued, Stage(toucher, lambda: self._find(toucher, lambda t: t.blocked)),
+            stuck = Stage(runner, lambda: self._find(runner, lambda t: t.blocked) or self._gone(1))
+            return [begin, in_iterator, queued, stuck, Stage(toucher, lambda: self._find(toucher, lambda t: t.blocked)),
                     Stage(runner, lambda: self._gone(1))]
         return []
 

@@ -57,7 +57,7 @@ def _replay(arch: str, profile: str, seen: ScheduleRun) -> str:
 
 def _rows(seen: ScheduleRun) -> list[Row]:
     outcome = _OUTCOMES.get(seen.outcome, Outcome.FAILED)
-    copies = f"{seen.seen} VMAs seen, {seen.copied} pages copied"
+    copies = f"{seen.seen} VMAs seen, {seen.copied} page{'s' * (seen.copied != 1)} copied"
     stuck = outcome is Outcome.DEADLOCK
     return [
         Row("dl_runner", "walks its VMAs in a BPF program and copies from a page that is not present",
