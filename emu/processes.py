@@ -73,6 +73,7 @@ class Processes:
         self.runner = Runner(machine, self.sched, self.switch, self.current,
                              lambda cpu: self.switch(cpu, self.idle[cpu]), lambda cpu: self.smp.unlazy(cpu))
         self.smp = Smp(machine, kernel.mms, self._here, self.runner.idle, self.runner.interrupt)
+        self.sched.smp_send_reschedule = self.smp.smp_send_reschedule
         self._text: dict[int, tuple[str, int]] = {}  # of pages that were text: image and address, by physical address
 
     def current(self) -> Task:

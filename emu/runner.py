@@ -42,6 +42,8 @@ class Runner:
         self._loaded: list[Task | None] = [None] * len(machine.cpus)  # whose registers each engine holds
         self._interrupts: list[list[int]] = [[] for _ in machine.cpus]  # that each has yet to take
         self._idled = [False] * len(machine.cpus)  # since the task went on that it has loaded
+        self.user_points = 0  # decision points in user code from one tick to the next, where nothing else stops it
+        self._slices = [0] * len(machine.cpus)  # how many of the stretches between them each CPU has run
         self.switches = 0
         self.max_sleeping_kcalls = 2_000_000  # in one run: a guest that only asks and never ends runs wild
         self._sleeping_kcalls = 0
@@ -126,6 +128,7 @@ class Runner:
         task: Task | None = None
         sched.chosen = None
         self._sleeping_kcalls = sched.ticks = 0
+        self._slices = [0] * len(self._slices)
         machine.depth += 1
         try:
             with machine.watchdog():
@@ -155,21 +158,46 @@ class Runner:
         elif self._idled[number]:
             self._unlazy(number)
         self._idled[number] = False
+        task.in_user = False
         task.view.on_cpu = 1
         self._sched.on_cpu[number] = task
         ip = self._continue(cpu, task)
         if ip is not None:
-            machine.resume(cpu, ip)
+            self._resume(cpu, ip)
         if machine.take_slice_over():
-            self.interrupt(number, cpu.TIMER_IRQ)
-            self._sched.chosen = task
+            self._slice_over(cpu, task)
         self._idled[number] = task.blocked
+
+    def _resume(self, cpu: Any, ip: int) -> None:
+        """Let a CPU go on; where an interrupt waits that was masked, not beyond the way into user mode."""
+        machine = self._machine
+        whole = machine.user_slice
+        machine.user_slice = 1 if self._interrupts[cpu.number] else max(whole // (self.user_points + 1), 1)
+        try:
+            machine.resume(cpu, ip)
+        finally:
+            machine.user_slice = whole
+
+    def _slice_over(self, cpu: Any, task: Task) -> None:
+        """User code has been stopped: an interrupt waits, or the timer sends one, or it is a decision point."""
+        number, sched = cpu.number, self._sched
+        if not self._interrupts[number]:
+            self._slices[number] = (self._slices[number] + 1) % (self.user_points + 1)
+            if self._slices[number]:
+                task.in_user = True
+                if not sched.stays(task, "user"):
+                    return
+            else:
+                self.interrupt(number, cpu.TIMER_IRQ)
+        sched.chosen = task
 
     # -- interrupts --------------------------------------------------------------------------------------------------
 
     def interrupt(self, number: int, irq: int) -> None:
-        """CPU `number` takes interrupt `irq` as soon as it moves and lets interrupts in: at once where it is idle."""
-        self._interrupts[number].append(irq)
+        """CPU `number` takes interrupt `irq` as soon as it moves and lets interrupts in, at once where it is idle;
+        once, however often it is asked before."""
+        if irq not in self._interrupts[number]:
+            self._interrupts[number].append(irq)
         if self.idle(number):
             self._idle_cpu_takes_interrupts(number)
 

@@ -68,6 +68,11 @@ class Smp:
         """void native_send_call_func_single_ipi(int cpu): it is taken when that CPU moves and lets interrupts in."""
         self._interrupt(cpu, self._machine.cpus[cpu].CALL_IRQ)
 
+    def smp_send_reschedule(self, cpu: int) -> None:
+        """Let another CPU than the one that executes enter the kernel; it looks for work on its way back."""
+        if cpu != self._machine.current_cpu:
+            self._interrupt(cpu, self._machine.cpus[cpu].RESCHEDULE_IRQ)
+
     @kcall
     def tlbi_broadcast(self, start: int, end: int) -> None:
         """TLBI VAE1IS for [start, end) and DSB ISH: no CPU has translations of it afterwards."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 # offsets from VBAR_EL1: where the exception comes from, and its kind
 VECTOR_EL1T, VECTOR_EL1H, VECTOR_EL0_64 = 0x000, 0x200, 0x400
 VECTOR_SYNC, VECTOR_IRQ = 0x00, 0x80
-IPI_CALL_FUNC = 1  # the SGI of arch/arm64/kernel/smp.c
+IPI_RESCHEDULE, IPI_CALL_FUNC = 0, 1  # the SGIs of arch/arm64/kernel/smp.c
 VIRTUAL_TIMER_PPI = 27  # interrupt number that Arm's base system architecture gives it
 
 EC_UNKNOWN, EC_SVC64, EC_IABT_LOW, EC_IABT_CUR, EC_PC_ALIGN = 0x00, 0x15, 0x20, 0x21, 0x22

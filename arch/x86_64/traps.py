@@ -10,7 +10,8 @@ import struct
 
 X86_TRAP_DE, X86_TRAP_DB, X86_TRAP_BP, X86_TRAP_UD, X86_TRAP_DF = 0, 1, 3, 6, 8
 X86_TRAP_TS, X86_TRAP_NP, X86_TRAP_SS, X86_TRAP_GP, X86_TRAP_PF, X86_TRAP_AC = 10, 11, 12, 13, 14, 17
-LOCAL_TIMER_VECTOR, IRQ_WORK_VECTOR, CALL_FUNCTION_SINGLE_VECTOR = 0xEC, 0xF6, 0xFB  # asm/irq_vectors.h
+LOCAL_TIMER_VECTOR, IRQ_WORK_VECTOR = 0xEC, 0xF6  # asm/irq_vectors.h
+CALL_FUNCTION_SINGLE_VECTOR, RESCHEDULE_VECTOR = 0xFB, 0xFD
 HAS_ERROR_CODE = frozenset({8, 10, 11, 12, 13, 14, 17, 21})
 
 KERNEL_CS, KERNEL_DS, USER_DS, USER_CS, TSS_SELECTOR = 0x10, 0x18, 0x2B, 0x33, 0x40
@@ -87,4 +88,5 @@ IDT_ENTRIES = (
     (LOCAL_TIMER_VECTOR, "asm_sysvec_apic_timer_interrupt", 0, 0),
     (CALL_FUNCTION_SINGLE_VECTOR, "asm_sysvec_call_function_single", 0, 0),
     (IRQ_WORK_VECTOR, "asm_sysvec_irq_work", 0, 0),
+    (RESCHEDULE_VECTOR, "asm_sysvec_reschedule_ipi", 0, 0),
 )

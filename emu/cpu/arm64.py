@@ -65,7 +65,7 @@ class Cpu(BaseCpu):
 
     IP, SP, RESULT = ua.UC_ARM64_REG_PC, ua.UC_ARM64_REG_SP, ua.UC_ARM64_REG_X0
     NOP_SIZE = 4
-    TIMER_IRQ, CALL_IRQ = traps.VIRTUAL_TIMER_PPI, traps.IPI_CALL_FUNC
+    TIMER_IRQ, CALL_IRQ, RESCHEDULE_IRQ = traps.VIRTUAL_TIMER_PPI, traps.IPI_CALL_FUNC, traps.IPI_RESCHEDULE
 
     def __init__(self, number: int, memory: GuestMemory) -> None:
         super().__init__(number, memory, UC_ARCH_ARM64, UC_MODE_ARM, ua.UC_CPU_ARM64_MAX)

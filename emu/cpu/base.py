@@ -22,7 +22,8 @@ class BaseCpu:
     RESULT: ClassVar[int]
     NOP_SIZE: ClassVar[int]
     TIMER_IRQ: ClassVar[int]  # numbers for raise_irq(): the CPU's own timer,
-    CALL_IRQ: ClassVar[int]  # and the interrupt that asks it to call functions
+    CALL_IRQ: ClassVar[int]  # the interrupt that asks it to call functions,
+    RESCHEDULE_IRQ: ClassVar[int]  # and the one that only makes it enter the kernel
 
     def __init__(self, number: int, memory: GuestMemory, arch: int, mode: int, model: int) -> None:
         self.number = number

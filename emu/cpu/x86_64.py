@@ -46,6 +46,7 @@ class Cpu(BaseCpu):
     IP, SP, RESULT = ux.UC_X86_REG_RIP, ux.UC_X86_REG_RSP, ux.UC_X86_REG_RAX
     NOP_SIZE = 1
     TIMER_IRQ, CALL_IRQ = traps.LOCAL_TIMER_VECTOR, traps.CALL_FUNCTION_SINGLE_VECTOR
+    RESCHEDULE_IRQ = traps.RESCHEDULE_VECTOR
 
     def __init__(self, number: int, memory: GuestMemory) -> None:
         super().__init__(number, memory, UC_ARCH_X86, UC_MODE_64, ux.UC_CPU_X86_SKYLAKE_CLIENT)

@@ -7,7 +7,8 @@ is such a point, and who has used up a tick goes behind everybody else.
 
 On one host thread only one vCPU moves at a time, but each has its current task: a task that was stopped at a decision
 point for the other vCPU's sake is still on its CPU (on_cpu), as optimistic spinning wants to know. It can be preempted
-there by another task of its own CPU where its preempt_count is zero.
+there by another task of its own CPU where its preempt_count is zero, but not in user mode, where only an interrupt
+would let the other one in.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Scheduler:
         self.horizon: int | None = None  # virtual ns beyond which nobody's timer is waited for
         self._deadlines: dict[int, int] = {}  # of schedule_timeout(), by task
         self.on_exit: list[Callable[[Task], None]] = []
+        self.smp_send_reschedule: Callable[[int], None] = lambda cpu: None  # makes another CPU enter the kernel
         self.group_exit: dict[int, TaskExit] = {}  # by tgid: what ended the whole process
 
     # -- tasks come and go -------------------------------------------------------------------------------------------
@@ -104,9 +106,13 @@ class Scheduler:
         self.signal_wake_up(task, fatal=True)
 
     def signal_wake_up(self, task: Task, *, fatal: bool) -> None:
-        """void signal_wake_up(struct task_struct *t, bool fatal): it has a signal to look at."""
+        """void signal_wake_up(struct task_struct *t, bool fatal): it has a signal to look at. Where it does not sleep,
+        kick_process(): if it is current on a CPU, that one enters the kernel."""
         task.view.thread_info_flags |= TIF_SIGPENDING
-        if task.blocked and task.state & (TASK_INTERRUPTIBLE | (TASK_WAKEKILL if fatal else 0)):
+        if not task.blocked:
+            if self.on_cpu[task.cpu] is task:
+                self.smp_send_reschedule(task.cpu)
+        elif task.state & (TASK_INTERRUPTIBLE | (TASK_WAKEKILL if fatal else 0)):
             self._wake(task)
 
     # -- choosing ----------------------------------------------------------------------------------------------------
@@ -117,7 +123,7 @@ class Scheduler:
         there = self.on_cpu[task.cpu]
         if there is None or there is task or there.blocked or there.exit is not None:
             return True
-        return int(there.view.preempt_count) == 0
+        return not there.in_user and int(there.view.preempt_count) == 0
 
     def _options(self) -> list[Task]:
         runnable = [t for t in self.run_list if self._can_run(t)]

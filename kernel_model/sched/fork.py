@@ -70,6 +70,8 @@ class Fork:
             if flags & bits:
                 raise NotModelledError(f"clone: flags {flags:#x}: {what} not modelled")
         parent = self._current()
+        if not flags & CLONE_THREAD:
+            yield Point("point")  # siglock, under which a new process is announced to those that send signals
         if self._signals.recalc_sigpending(parent):  # those first: the child would not get them
             return -_ERESTARTNOINTR
         mm = parent.mm

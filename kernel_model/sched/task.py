@@ -77,6 +77,7 @@ class Task:
     frames: list[KcallFrame] = field(default_factory=list)
     blocked: bool = False  # it left its CPU in schedule() and waits for a wake-up
     spinning: bool = False  # it waits for another CPU in a loop, and nothing has happened since
+    in_user: bool = False  # it was stopped in user mode, for another CPU's sake
     exit: TaskExit | None = None
     exit_signal: int = 17  # what the parent is told with: SIGCHLD or whatever clone() was given
     origin: int = 0  # of a process that was forked: tgid of the program that it all began with

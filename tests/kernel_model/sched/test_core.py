@@ -9,7 +9,13 @@ import pytest
 from kernel_model.errors import BudgetExceededError
 from kernel_model.sched.core import DECISION_NS, Scheduler
 from kernel_model.sched.oracle import History, keep_going
-from kernel_model.sched.task import TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE, TASK_WAKEKILL, TaskExit
+from kernel_model.sched.task import (
+    TASK_INTERRUPTIBLE,
+    TASK_UNINTERRUPTIBLE,
+    TASK_WAKEKILL,
+    TIF_SIGPENDING,
+    TaskExit,
+)
 
 
 class FakeTask:
@@ -20,7 +26,7 @@ class FakeTask:
             cpu=0, on_cpu=0, preempt_count=0, sigkill_pending=False, thread_info_flags=0, nvcsw=0
         )
         self.state, self.cpu, self.frames, self.exit, self.wake_time = 0, 0, [], None, None
-        self.blocked = self.spinning = False
+        self.blocked = self.spinning = self.in_user = False
 
 
 class Last:
@@ -85,6 +91,23 @@ def test_a_task_that_may_not_be_preempted_keeps_its_cpu_not_the_other_one(world)
     a.view.preempt_count = 0
     world.sched.stays(a, "point")
     assert oracle.asked[-1] == ("point", [1, 2, 3])
+    a.in_user = True
+    world.sched.stays(a, "user")
+    assert oracle.asked[-1] == ("user", [1, 2]), "user mode goes on until it is interrupted"
+
+
+def test_a_signal_interrupts_whoever_is_on_a_cpu(world):
+    a, b, c = world.tasks
+    sent = []
+    world.sched.smp_send_reschedule = sent.append
+    world.sched.on_cpu[:] = [a, b]
+    for task in world.tasks:
+        world.sched.signal_wake_up(task, fatal=False)
+        assert task.view.thread_info_flags & TIF_SIGPENDING
+    assert sent == [0, 1], "c is not current"
+    world.sleep(b)
+    world.sched.kill(b)
+    assert sent == [0, 1] and b.blocked, "nor does one that sleeps run"
 
 
 def test_who_spins_waits_for_somebody_else_to_move(world):

@@ -92,6 +92,7 @@ IDTENTRY asm_exc_double_fault, exc_double_fault, 1
 IDTENTRY asm_sysvec_apic_timer_interrupt, sysvec_apic_timer_interrupt, 0
 IDTENTRY asm_sysvec_call_function_single, sysvec_call_function_single, 0
 IDTENTRY asm_sysvec_irq_work, sysvec_irq_work, 0
+IDTENTRY asm_sysvec_reschedule_ipi, sysvec_reschedule_ipi, 0
 
 FUNC error_return
 	testb $3, CS(%rsp)

@@ -2,7 +2,8 @@
 /*
  * Calling functions on other CPUs. Mirrors kernel/smp.c and arch/x86/kernel/smp.c: a queue for each CPU, an interrupt
  * where it was empty, and a lock in each call that its CPU opens when it is done. Left out: calls that nobody waits for,
- * the watchdog of CSD locks, rescheduling interrupts (a woken task is found by whoever chooses the next one).
+ * the watchdog of CSD locks. A rescheduling interrupt is sent for a signal only: a woken task is found by whoever chooses
+ * the next one.
  */
 #include <asm/idtentry.h>
 #include <asm/smp.h>
@@ -106,4 +107,10 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_call_function_single)
 {
 	(void)regs;
 	generic_smp_call_function_single_interrupt();
+}
+
+/* scheduler_ipi(): the way out of the interrupt looks what there is to do */
+DEFINE_IDTENTRY_SYSVEC_SIMPLE(sysvec_reschedule_ipi)
+{
+	(void)regs;
 }

@@ -43,4 +43,25 @@ __used __frame void name(struct pt_regs *regs)						\
 }											\
 static __used __frame void __##name(struct pt_regs *regs)
 
+/* One that does so little that it stays on the stack where it finds itself; its body is part of the handler. */
+#define DEFINE_IDTENTRY_SYSVEC_SIMPLE(name)						\
+static __always_inline void __##name(struct pt_regs *regs);				\
+__used __frame void name(struct pt_regs *regs)						\
+{											\
+	bool user = user_mode(regs);							\
+											\
+	if (user)									\
+		enter_from_user_mode();							\
+	else										\
+		trace_hardirqs_off();							\
+	irq_enter_rcu();								\
+	__##name(regs);									\
+	irq_exit_rcu();									\
+	if (user)									\
+		exit_to_user_mode_prepare(regs);					\
+	else										\
+		trace_hardirqs_on();							\
+}											\
+static __always_inline void __##name(struct pt_regs *regs)
+
 #endif
