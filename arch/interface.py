@@ -66,6 +66,9 @@ class PageTable(Protocol):
     """Bits and shape of the architecture's page tables (4 KiB pages, four levels)."""
 
     LEVELS: tuple[tuple[str, int], ...]  # (name, shift), outermost first: ("pgd", 39) ... ("pte", 12)
+    TABLE_MASK: int  # an entry of an upper level points to a table where these bits of it
+    TABLE_BITS: int  # are these
+    PFN_MASK: int  # and the table is where these say
     LINEAR_BLOCKS: bool  # True where the direct map is made of 2 MiB blocks, False: of pages
     SHARED_ROOT: bool  # True where the root of a user mm also holds the kernel's half (x86-64 without PTI)
 

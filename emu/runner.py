@@ -153,14 +153,15 @@ class Runner:
         machine, number = self._machine, task.cpu
         cpu = machine.cpus[number]
         machine.current_cpu = number
-        if self._loaded[number] is not task:
-            self._load(cpu, task)
-        elif self._idled[number]:
-            self._unlazy(number)
-        self._idled[number] = False
+        if self._loaded[number] is not task or self._idled[number]:
+            if self._loaded[number] is not task:
+                self._load(cpu, task)
+            else:
+                self._unlazy(number)
+            self._idled[number] = False
+            task.view.on_cpu = 1
+            self._sched.on_cpu[number] = task
         task.in_user = False
-        task.view.on_cpu = 1
-        self._sched.on_cpu[number] = task
         ip = self._continue(cpu, task)
         if ip is not None:
             self._resume(cpu, ip)
@@ -171,6 +172,9 @@ class Runner:
     def _resume(self, cpu: Any, ip: int) -> None:
         """Let a CPU go on; where an interrupt waits that was masked, not beyond the way into user mode."""
         machine = self._machine
+        if not self._interrupts[cpu.number] and not self.user_points:
+            machine.resume(cpu, ip)
+            return
         whole = machine.user_slice
         machine.user_slice = 1 if self._interrupts[cpu.number] else max(whole // (self.user_points + 1), 1)
         try:

@@ -85,6 +85,7 @@ class Arm64PageTable:
     """
 
     LEVELS: tuple[tuple[str, int], ...] = (("pgd", 39), ("pud", 30), ("pmd", 21), ("pte", 12))
+    TABLE_MASK, TABLE_BITS, PFN_MASK = _TYPE_TABLE | _VALID, _TYPE_TABLE | _VALID, _PFN_MASK
     LINEAR_BLOCKS = False  # rodata=full, the default: permissions change page by page, no block is split
     SHARED_ROOT = False  # user space has its own root, in TTBR0
 

@@ -75,6 +75,7 @@ class X86PageTable:
     """
 
     LEVELS: tuple[tuple[str, int], ...] = (("pgd", 39), ("pud", 30), ("pmd", 21), ("pte", 12))
+    TABLE_MASK, TABLE_BITS, PFN_MASK = _PAGE_PSE | _PAGE_PRESENT, _PAGE_PRESENT, _PFN_MASK
     LINEAR_BLOCKS = True
     SHARED_ROOT = True  # a user mm's root holds the kernel's upper half (no page-table isolation)
 

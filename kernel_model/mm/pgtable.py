@@ -25,7 +25,7 @@ class MappingError(KemuError):
 class PageTableTree:
     """Page tables below `root` (physical address of the pgd). `user` chooses the tables' permission bits."""
 
-    __slots__ = ("_levels", "_memory", "_owner", "_pages", "_user", "pgtable", "root", "tables")
+    __slots__ = ("_is_table", "_levels", "_memory", "_owner", "_pages", "_user", "pgtable", "root", "tables")
 
     def __init__(
         self, memory: GuestMemory, pgtable: PageTable, pages: PageAllocator, *, owner: str, user: bool = False
@@ -36,6 +36,7 @@ class PageTableTree:
         self._owner = owner
         self._user = user
         self._levels = tuple(shift for _, shift in pgtable.LEVELS)
+        self._is_table = pgtable.TABLE_MASK, pgtable.TABLE_BITS, pgtable.PFN_MASK
         self.tables: set[int] = set()  # physical addresses of the tables below the root; never iterated unsorted
         self.root = pages.alloc_pages(0, owner, zero=True) << PAGE_SHIFT
 
@@ -47,15 +48,16 @@ class PageTableTree:
 
     def entry_pa(self, va: int, shift: int = PAGE_SHIFT) -> int | None:
         """Physical address of `va`'s entry at the level of `shift`; None where an upper level is empty or a block."""
-        table = self.root
+        table, read = self.root, self._memory.read_u64
+        mask, bits, pfn = self._is_table
         for level in self._levels:
             where = table + ((va >> level) & 511) * 8
             if level == shift:
                 return where
-            entry = self._memory.read_u64(where)
-            if not self.pgtable.present(entry) or self.pgtable.leaf(entry, level):
+            entry = read(where)
+            if entry & mask != bits:
                 return None
-            table = self.pgtable.pa(entry)
+            table = entry & pfn
         raise MappingError(f"no page-table level covers 1 << {shift} bytes")
 
     def pte(self, va: int) -> int:

@@ -118,15 +118,14 @@ class Scheduler:
     # -- choosing ----------------------------------------------------------------------------------------------------
 
     def _can_run(self, task: Task) -> bool:
-        if task.blocked:
-            return False
+        """A task that is not blocked, and whose CPU's current task may be preempted by it."""
         there = self.on_cpu[task.cpu]
         if there is None or there is task or there.blocked or there.exit is not None:
             return True
         return not there.in_user and int(there.view.preempt_count) == 0
 
     def _options(self) -> list[Task]:
-        runnable = [t for t in self.run_list if self._can_run(t)]
+        runnable = [t for t in self.run_list if not t.blocked and self._can_run(t)]
         eager = [t for t in runnable if not t.spinning]
         if eager or not runnable:
             self._spins = 0
@@ -148,7 +147,7 @@ class Scheduler:
         chosen = 0
         if len(options) > 1:
             chosen = self.oracle.choose(options, current, kind)
-            decision = Decision(kind, tuple(t.pid for t in options), chosen, keep_going(options, current),
+            decision = Decision(kind, tuple([t.pid for t in options]), chosen, keep_going(options, current),
                                 current.pid if current is not None else -1)
             self.history.decisions.append(decision)
             if len(self.history.decisions) > self.max_decisions:

@@ -43,7 +43,7 @@ class RunUntilBlock:
         return keep_going(options, current)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs as much as the rest of a decision
 class Decision:
     """One choice that was made: out of `options` (pids) at a point of `kind`, `chosen` is an index."""
 
