@@ -22,7 +22,7 @@ from kernel_model.mm.signals import SigInfo
 from kernel_model.mm.syscalls import MmSyscalls
 from kernel_model.mm.tlb import FlushByGuest
 from kernel_model.mm.uaccess import UserSpace
-from kernel_model.mm.vdso import arch_setup_additional_pages
+from kernel_model.mm.vdso import Vdso
 from kernel_model.mm.vma import MmStruct, VmArea
 from kernel_model.sched.core import Scheduler
 from kernel_model.sched.exit import Exit
@@ -69,6 +69,7 @@ class Processes:
         self.sched.on_exit.append(Task.exit_files)
         self.open_files = OpenFiles()
         self.names = Names(kernel.init_mm, kernel.objects, self.open_files)
+        self._vdso = Vdso(kernel.init_mm) if kernel.arch.name == "arm64" else None
         self.idle: list[Task] = []
         self.runner = Runner(machine, self.sched, self.switch, self.current,
                              lambda cpu: self.switch(cpu, self.idle[cpu]), lambda cpu: self.smp.unlazy(cpu))
@@ -133,8 +134,8 @@ class Processes:
             space.poke(segment.va, segment.data.ljust(segment.size, b"\0"))
         mm.start_heap(max(s.va + s.size + PAGE - 1 & -PAGE for s in image.segments))
         setup_stack(mm)
-        if kernel.arch.name == "arm64":
-            arch_setup_additional_pages(space)
+        if self._vdso is not None:
+            self._vdso.arch_setup_additional_pages(mm)
         self._bind_locks(mm)
         kernel.lockdep.saw_exec(mm.addr)
         task = self.tasks.create(comm or program, mm, pid)
