@@ -24,6 +24,11 @@ def run(path: Path, make: Callable[[], Kernel]) -> bool:
     if not path.is_file():
         raise KemuError(f"{path}: no such file")
     try:
+        if b"\0" in path.read_bytes():  # which error that is differs between Pythons
+            raise KemuError(f"{path}: null bytes: this is no Python source")
+    except OSError as error:
+        raise KemuError(f"{path}: {error.strerror}") from None
+    try:
         names = runpy.run_path(str(path))
     except SyntaxError as error:
         where = f"{path}:{error.lineno}" if error.lineno else str(path)

@@ -186,7 +186,7 @@ def test_a_scenario_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("x\0y", "source code string cannot contain null bytes"),
+        ("x\0y", ": null bytes: this is no Python source"),
         ("import nosuch\n", ":1: ModuleNotFoundError: No module named 'nosuch'"),
         ("raise OSError('gone')\n", ":1: OSError: gone"),
         ("scenario = 3\n", ": defines no function scenario(kernel)"),
