@@ -48,9 +48,9 @@ class GuestObjects:
         """Store `fields` of the `struct` at `va`."""
         if self._types is None:
             return
-        view = self._types.view(struct, va)
+        put = self._types.view(struct, va).__setattr__
         for name, value in fields.items():
-            setattr(view, name, value)
+            put(name, value)
 
     def init_mmap_lock(self, mm: int) -> None:
         """mmap_init_lock() and mm_init() of the mm_struct at `mm`, which is zeroed: locks free, one user."""

@@ -120,10 +120,11 @@ class PageAllocator:
             self._hint = index + 1
         self._owners[index] = owner
         self._usage[owner] = self._usage.get(owner, 0) + count
-        for struct in range(self._array_pa + index * 64, self._array_pa + (index + count) * 64, 64):
+        head = self._array_pa + index * PAGE_STRUCT_SIZE
+        for struct in range(head, head + count * PAGE_STRUCT_SIZE, PAGE_STRUCT_SIZE):
             self._memory.write_u64(struct + PAGE_FLAGS, 0)
             self._memory.write_u64(struct + PAGE_MAPCOUNT, 0xFFFF_FFFF)  # _mapcount -1, _refcount 0
-        self._memory.write_u32(self._array_pa + index * 64 + PAGE_REFCOUNT, 1)
+        self._memory.write_u32(head + PAGE_REFCOUNT, 1)
         if zero:
             self._memory.fill(self._memory.base + (index << PAGE_SHIFT), count << PAGE_SHIFT)
         return index + self._first_pfn
@@ -159,8 +160,11 @@ class PageAllocator:
 
     def put_page(self, pfn: int) -> bool:
         """One reference less; the last one frees the run. Returns True where it did."""
-        state = self._state[self._index(pfn)]
-        count = self.page_count(pfn)
+        index = self._index(pfn)
+        state, struct = self._state[index], self._array_pa + index * PAGE_STRUCT_SIZE
+        count = self._memory.read_u32(struct + PAGE_REFCOUNT)
+        if count >> 31:
+            count -= 1 << 32
         if state == _FREE:
             raise self._bad(pfn, "put_page_testzero: page_ref_count(page) == 0, the page is free already")
         if state == _TAIL:
@@ -169,17 +173,15 @@ class PageAllocator:
             raise self._bad(pfn, f"put_page_testzero: page_ref_count(page) == {count}")
         if state == _RESERVED and count == 1:
             raise self._bad(pfn, "page dumped because: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (reserved page)")
-        self._memory.write_u32(self._struct(pfn) + PAGE_REFCOUNT, count - 1)
+        self._memory.write_u32(struct + PAGE_REFCOUNT, count - 1)
         if count > 1:
             return False
-        self._give_back(pfn)
+        if self._memory.read_u32(struct + PAGE_MAPCOUNT) != 0xFFFF_FFFF:
+            raise self._bad(pfn, "page dumped because: nonzero mapcount")
+        self._give_back(index)
         return True
 
-    def _give_back(self, pfn: int) -> None:
-        mapcount = self._memory.read_u32(self._struct(pfn) + PAGE_MAPCOUNT)
-        if mapcount != 0xFFFF_FFFF:
-            raise self._bad(pfn, "page dumped because: nonzero mapcount")
-        index = self._index(pfn)
+    def _give_back(self, index: int) -> None:
         owner = self._owners.pop(index)
         count = 1 << self._orders.pop(index, 0)
         self._state[index : index + count] = bytes(count)
