@@ -265,4 +265,4 @@ def test_address_spaces_are_their_pages():
 @pytest.mark.long
 def test_address_spaces_are_their_pages_for_long():
     """Other steps in every run; KEMU_EXAMPLES says how many."""
-    run(int(os.environ.get("KEMU_EXAMPLES", "1500")), 80, derandomize=False)
+    run(int(os.environ.get("KEMU_EXAMPLES", "300")), 80, derandomize=False)
