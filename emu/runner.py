@@ -212,13 +212,11 @@ class Runner:
 
     def _idle_cpu_takes_interrupts(self, number: int) -> None:
         """The idle task of a CPU handles what has come for it."""
-        machine, loaded = self._machine, self._loaded[number]
-        if loaded is not None and loaded.exit is None:
-            loaded.context = machine.cpus[number].engine.snapshot()
+        self._unload(number)
         self._loaded[number] = self._sched.on_cpu[number] = None
         self._go_idle(number)
         while self._interrupts[number]:
-            machine.interrupt_idle(number, self._interrupts[number].pop(0))
+            self._machine.interrupt_idle(number, self._interrupts[number].pop(0))
 
     def _take_interrupt(self, cpu: Any, task: Task) -> bool:
         """Whether the CPU of `task` takes an interrupt now: in user mode, or in the kcall that it has stopped in, which
@@ -237,11 +235,15 @@ class Runner:
             self._interrupts[cpu.number].pop(0)
         return taken
 
-    def _load(self, cpu: Any, task: Task) -> None:
-        old = self._loaded[cpu.number]
+    def _unload(self, number: int) -> None:
+        """Keep the registers of the task that a CPU holds, where it will go on."""
+        old = self._loaded[number]
         if old is not None and old.exit is None:
-            old.context = cpu.engine.snapshot()
+            old.context = self._machine.cpus[number].engine.snapshot()
             old.view.on_cpu = 0
+
+    def _load(self, cpu: Any, task: Task) -> None:
+        self._unload(cpu.number)
         self.switches += 1
         self._loaded[cpu.number] = task
         if task.context is not None:

@@ -7,6 +7,8 @@ contiguous entries, 1 GiB blocks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from arch.interface import PAGE_SHIFT, PAGE_SIZE, PageTable, Prot, Walk
@@ -189,19 +191,12 @@ class PageTableTree:
 
     def entries(self, va: int, size: int) -> list[tuple[int, int]]:
         """(page address, entry) of each entry in [va, va + size) that is not empty, ascending; no blocks."""
-        end = va + size
         found: list[tuple[int, int]] = []
-        while va < end:
-            span = self._hole(va)
-            if span:
-                va = (va & -span) + span
-                continue
-            limit = min(end, (va & -PMD_SIZE) + PMD_SIZE)
-            where = self.entry_pa(va)
+        for start, limit in self._stretches(va, va + size):
+            where = self.entry_pa(start)
             assert where is not None
-            table = self._memory.array(where, (limit - va) >> PAGE_SHIFT)
-            found += [(va + int(i) * PAGE_SIZE, int(table[i])) for i in np.flatnonzero(table)]
-            va = limit
+            table = self._memory.array(where, (limit - start) >> PAGE_SHIFT)
+            found += [(start + int(i) * PAGE_SIZE, int(table[i])) for i in np.flatnonzero(table)]
         return found
 
     def unmap_range(self, va: int, size: int) -> list[tuple[int, int]]:
@@ -210,24 +205,28 @@ class PageTableTree:
         Spans without tables are skipped whole, so a sparse range of 4 GiB costs what it holds. A block is split
         where the range covers only part of it.
         """
-        end = va + size
         found: list[tuple[int, int]] = []
+        for start, limit in self._stretches(va, va + size):
+            self.split_block(start)
+            where = self.entry_pa(start)
+            assert where is not None
+            for page in range(start, limit, PAGE_SIZE):
+                if old := self._memory.read_u64(where):
+                    found.append((page, old))
+                    self._memory.write_u64(where, 0)
+                where += 8
+        return found
+
+    def _stretches(self, va: int, end: int) -> Iterator[tuple[int, int]]:
+        """(start, end) of each part of [va, end) that one table, or one block, serves; ascending."""
         while va < end:
             span = self._hole(va)
             if span:
                 va = (va & -span) + span
                 continue
             limit = min(end, (va & -PMD_SIZE) + PMD_SIZE)
-            self.split_block(va)
-            where = self.entry_pa(va)
-            assert where is not None
-            for page in range(va, limit, PAGE_SIZE):
-                if old := self._memory.read_u64(where):
-                    found.append((page, old))
-                    self._memory.write_u64(where, 0)
-                where += 8
+            yield va, limit
             va = limit
-        return found
 
     def _hole(self, va: int) -> int:
         """Bytes that the first empty level above the pte covers; 0 where `va` has a pte table or a block."""

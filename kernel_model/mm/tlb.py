@@ -88,14 +88,14 @@ class MmuGather:
         self._mm = mm
         self._pages: list[int] = []  # a reference to each
         self._tables: list[int] = []
-        self._ranges: list[tuple[int, int]] = []
+        self._start, self._end = mm.task_size, 0
 
     def unmap(self, start: int, size: int) -> int:
         """unmap_page_range(): clear the entries of [start, start + size); how many there were."""
         mm = self._mm
         cleared = mm.tree.unmap_range(start, size)
         if cleared:
-            self._ranges.append((start, start + size))
+            self._adjust_range(start, start + size)
         for _, entry in cleared:
             pfn = mm.frame(entry)
             if pfn is not None:
@@ -108,13 +108,16 @@ class MmuGather:
         tables = self._mm.tree.free_range(start, end, floor, ceiling)
         if tables:
             self._tables += tables
-            self._ranges.append((start, end))
+            self._adjust_range(start, end)
+
+    def _adjust_range(self, start: int, end: int) -> None:
+        """__tlb_adjust_range()"""
+        self._start, self._end = min(self._start, start), max(self._end, end)
 
     def finish(self, tlb: TlbFlusher) -> Sleeping:
         """tlb_finish_mmu(): flush what was gathered, then free it."""
-        if self._ranges:
-            start, end = min(low for low, _ in self._ranges), max(high for _, high in self._ranges)
-            yield from tlb.tlb_finish_mmu(self._mm, start, end, freed_tables=bool(self._tables))
+        if self._end:
+            yield from tlb.tlb_finish_mmu(self._mm, self._start, self._end, freed_tables=bool(self._tables))
         for pfn in self._pages:
             self._mm.pages.put_page(pfn)
         if self._tables:
